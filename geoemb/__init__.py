@@ -1,0 +1,3 @@
+"""Geometric embeddings in JAX."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,279 @@
+"""The compiled training loop: nothing runs in Python per step."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from geoemb.harness import checkpoints, errors, progress, signals, workdirs, writer
+from geoemb.typing import Array, Key, PyTree
+
+_CALL_SECONDS = 1.0  # aim for a device call: signals, saves and the bar wait at most this long
+_GROWTH = 16  # at most, from one call's steps to the next's, while the speed is not known yet
+
+
+class Fit(NamedTuple):
+  """What a run comes to."""
+
+  state: PyTree
+  steps: int
+  seconds: float  # of training, over all resumptions; compilation, saves, evaluations left out
+  compile_seconds: float  # of this process; 0 if nothing was left to train
+
+
+class Carry(NamedTuple):
+  """What the compiled loop hands on."""
+
+  state: PyTree
+  sums: dict[str, Array]  # [2] sum and its rounding error, of each metric since the last line
+  bad: Array  # int32: first step whose loss is not finite, or -1
+
+
+def _two_sum(total: Array, x: Array) -> Array:
+  """Adds x to the unevaluated sum total[0] + total[1]: a million terms lose nothing."""
+  high, low = total
+  new = high + x
+  part = new - high
+  low = low + ((high - (new - part)) + (x - part))  # Knuth's exact error of high + x
+  top = new + low
+  return jnp.stack([top, low - (top - new)])
+
+
+def _runner(step: Callable, sample: Callable, block: int) -> Callable:
+  """run(carry, key, first, n) → carry after n steps from step `first` on."""
+
+  def run(carry: Carry, key: Key, first: Array, n: Array) -> Carry:
+    def one(batches, i, carry):
+      batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), batches)
+      state, info = step(carry.state, batch)
+      info = {k: v.astype(carry.sums[k].dtype) for k, v in info.items()}
+      finite = functools.reduce(jnp.logical_and, [jnp.isfinite(info[k]) for k in _watched(info)])
+      return Carry(
+        state, {k: _two_sum(carry.sums[k], v) for k, v in info.items()}, jnp.where(finite, -1, i)
+      )
+
+    def draw(done_carry):
+      done, carry = done_carry
+      start = first + done
+      batches = sample(key, start + jnp.arange(block, dtype=jnp.int32))
+      m = jnp.minimum(block, n - done)
+      i, carry = jax.lax.while_loop(
+        lambda ic: (ic[0] < m) & (ic[1].bad < 0),
+        lambda ic: (ic[0] + 1, one(batches, *ic)),
+        (jnp.int32(0), carry),
+      )
+      return done + i, carry._replace(bad=jnp.where(carry.bad < 0, -1, start + carry.bad))
+
+    _, carry = jax.lax.while_loop(
+      lambda dc: (dc[0] < n) & (dc[1].bad < 0), draw, (jnp.int32(0), carry)
+    )
+    return carry
+
+  return run
+
+
+def _watched(info: dict[str, Array]) -> list[str]:
+  return ["loss"] if "loss" in info else list(info)
+
+
+def init(step: Callable, sample: Callable, state: PyTree, key: Key, *, block: int) -> Carry:
+  """The loop's first carry; the caller's `state` is copied, since the loop donates its own.
+
+  Raises:
+    ValueError: if `sample` or `step` do not return what `fit` says.
+  """
+
+  def own(x):
+    x = jnp.asarray(x)
+    return (
+      x.copy() if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.array(x, x.dtype)
+    )
+
+  state = jax.tree.map(own, state)
+  batches = jax.eval_shape(sample, key, jax.ShapeDtypeStruct((block,), jnp.int32))
+  for path, x in jax.tree_util.tree_leaves_with_path(batches):
+    if not x.shape or x.shape[0] != block:
+      raise ValueError(
+        f"sample must return leaves with a leading axis of {block} steps, "
+        f"got {list(x.shape)} at {jax.tree_util.keystr(path) or 'its only leaf'}"
+      )
+  batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
+  _, info = jax.eval_shape(step, state, batch)
+  if not info:
+    raise ValueError("step must return at least one metric, such as the loss")
+  for name, x in info.items():
+    if x.shape:
+      raise ValueError(f"metric {name!r} must be a scalar, got shape {list(x.shape)}")
+  wide = {k: jnp.float64 if x.dtype == jnp.float64 else jnp.float32 for k, x in info.items()}
+  return Carry(state, {k: jnp.zeros(2, t) for k, t in wide.items()}, jnp.full((), -1, jnp.int32))
+
+
+def compile_run(
+  step: Callable, sample: Callable, carry: Carry, key: Key, *, block: int
+) -> tuple[Callable[[Carry, int, int], Carry], jax.stages.Compiled]:
+  """call(carry, first, n) → carry, which consumes its argument, and what was compiled.
+
+  Arrays that `step` and `sample` close over become arguments here: as the constants that tracing
+  makes of them, XLA would embed and try to fold them.
+  """
+  zero = np.int32(0)
+  run = _runner(step, sample, block)
+  closed, out = jax.make_jaxpr(run, return_shape=True)(carry, key, zero, zero)
+  consts = [jnp.asarray(c) for c in closed.consts]
+
+  def train_loop(carry, consts, key, first, n):
+    leaves = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves((carry, key, first, n)))
+    return jax.tree.unflatten(jax.tree.structure(out), leaves)
+
+  compiled = jax.jit(train_loop, donate_argnums=0).lower(carry, consts, key, zero, zero).compile()
+  call = lambda carry, first, n: compiled(carry, consts, key, np.int32(first), np.int32(n))
+  return call, compiled
+
+
+def _means(sums: dict[str, np.ndarray], n: int) -> dict[str, float]:
+  return {k: float(np.float64(s[0]) + np.float64(s[1])) / n for k, s in sums.items()}
+
+
+def _boundary(step: int, steps: int, *periods: int | None) -> int:
+  """The next step at which a call must end: the first multiple of a period after `step`."""
+  return min(steps, *[(step // p + 1) * p for p in periods if p])
+
+
+def _plan(plan: int, steps_per_second: float, block: int) -> int:
+  """Steps of the next call: about a second's worth, whole blocks if it is more than one."""
+  n = min(int(steps_per_second * _CALL_SECONDS), _GROWTH * plan)
+  return max(1, n // block * block if n > block else n)
+
+
+def _check(steps: int, block: int, **periods: float | None) -> None:
+  if steps < 0:
+    raise ValueError(f"steps must be at least 0, got {steps}")
+  if steps + block > np.iinfo(np.int32).max:
+    raise ValueError(f"steps must fit in int32, got {steps}")
+  for name, value in {"block": block, **periods}.items():
+    if value is not None and value <= 0:
+      raise ValueError(f"{name} must be positive, got {value}")
+
+
+def fit(
+  step: Callable[[PyTree, PyTree], tuple[PyTree, dict[str, Array]]],
+  sample: Callable[[Key, Array], PyTree],
+  state: PyTree,
+  key: Key,
+  *,
+  steps: int,
+  workdir: str,
+  items_per_step: int = 1,
+  items: str = "pairs",
+  block: int = 64,
+  log_every: int | None = None,
+  save_seconds: float | None = 60,
+  save_every: int | None = None,
+  keep: int = 3,
+  evaluate: Callable[[PyTree], dict[str, Any]] | None = None,
+  eval_every: int | None = None,
+) -> Fit:
+  """Trains for `steps` steps, resuming from workdir if it holds a checkpoint.
+
+  One donated function is compiled: a loop over blocks of steps, each block drawing its batches at
+  once and an inner loop taking them one by one. Its number of steps is an argument, chosen so that
+  a call takes about a second and ends where metrics, a checkpoint or an evaluation are due. Between
+  calls the host writes metrics.jsonl, saves, evaluates, draws the bar and answers signals. Neither
+  the calls' lengths nor an interruption change any number but the times.
+
+  Args:
+    step: (state, batch) → (state, metrics); metrics are scalars, of which lines give the mean.
+    sample: (key, steps int32 [k]) → batches with leading axis k; the i-th is a pure function of
+      key and steps[i].
+    state: any pytree of arrays; it is copied, not consumed.
+    key: PRNG key, handed to `sample` unchanged at every call.
+    steps: optimizer steps in all.
+    workdir: where metrics.jsonl and checkpoints/ go; locked meanwhile.
+    items_per_step: what a step counts for in the speed that is reported.
+    items: what those items are called.
+    block: steps whose batches are drawn at once.
+    log_every: steps between lines of metrics; None makes about a hundred lines.
+    save_seconds: seconds of training between checkpoints; None never saves by time.
+    save_every: steps between checkpoints, beside those by time.
+    keep: checkpoints kept; the last of them is that of the end.
+    evaluate: state → metrics, logged every `eval_every` steps; not counted as training.
+    eval_every: steps between evaluations; None means never.
+
+  Raises:
+    Abort: where the run ends early: a signal, a loss that is not finite, a failed write, damaged
+      checkpoints, or a workdir that another process uses.
+  """
+  log_every = log_every or max(1, steps // 100)
+  eval_every = eval_every if evaluate else None
+  _check(steps, block, log_every=log_every, save_seconds=save_seconds, save_every=save_every,
+         keep=keep, eval_every=eval_every, items_per_step=items_per_step)  # fmt: skip
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(workdirs.locked(workdir))
+    request = stack.enter_context(signals.caught())
+    store = stack.enter_context(contextlib.closing(checkpoints.Checkpoints(workdir, keep)))
+
+    carry = init(step, sample, state, key, block=block)
+    zeros = jax.tree.map(np.asarray, carry.sums)
+    del state
+    done, clock = 0, {"seconds": 0.0, "line_seconds": 0.0}  # line_seconds: at the last line
+    if restored := store.restore(carry._replace(bad=None)):
+      done, clock = restored.step, restored.meta["clock"]
+      carry = restored.tree._replace(bad=carry.bad)
+      logging.info("resuming from the checkpoint of step %d in %s", done, workdir)
+    lines = stack.enter_context(contextlib.closing(writer.Writer(workdir, done)))
+    if done >= steps:
+      return Fit(carry.state, done, clock["seconds"], 0.0)
+
+    begin = time.perf_counter()
+    call, _ = compile_run(step, sample, carry, key, block=block)
+    compile_seconds = time.perf_counter() - begin
+    logging.info("compiled the loop in %.1f s", compile_seconds)
+    bar = stack.enter_context(contextlib.closing(progress.Progress(done, steps, items)))
+
+    def save():
+      store.save(done, carry._replace(bad=None), {"clock": clock})
+
+    line, saved, saved_at, plan = done // log_every * log_every, done, time.monotonic(), 1
+    while done < steps and not request:
+      n = min(plan, _boundary(done, steps, log_every, save_every, eval_every) - done)
+      begin = time.perf_counter()
+      carry = call(carry, done, n)
+      sums, bad = jax.device_get((carry.sums, carry.bad))  # waits for the device
+      elapsed = time.perf_counter() - begin
+      if bad >= 0:
+        last = f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
+        raise errors.Abort(f"the loss is not finite at step {bad + 1} of {steps}; {last}")
+      done += n
+      clock["seconds"] += elapsed
+      if 2 * n >= plan:  # shorter ones measure the overhead
+        plan = _plan(plan, n / elapsed, block)
+
+      means = _means(sums, done - line)
+      bar.update(done, n / elapsed, items_per_step * n / elapsed, means.get("loss"))
+      if done % log_every == 0 or done == steps:
+        rate = items_per_step * (done - line) / (clock["seconds"] - clock["line_seconds"])
+        lines.write(
+          done, **means, **{f"{items}_per_second": round(rate)}, seconds=round(clock["seconds"], 3)
+        )
+        line, clock["line_seconds"] = done, clock["seconds"]
+        carry = carry._replace(sums=jax.tree.map(jnp.asarray, zeros))
+      if eval_every and done % eval_every == 0:
+        lines.write(done, eval=evaluate(carry.state))
+      due = save_seconds is not None and time.monotonic() - saved_at >= save_seconds
+      if due or done == steps or (save_every and done % save_every == 0):
+        save()
+        saved, saved_at = done, time.monotonic()
+    if request:
+      if done > saved:
+        save()
+      raise errors.Abort(
+        f"stopped by {request.name} at step {done} of {steps}; the same command resumes",
+        request.code,
+      )
+    return Fit(carry.state, done, clock["seconds"], compile_seconds)

@@ -1,0 +1,221 @@
+"""Tables of recorded results: for the READMEs, for --list, and for the end of a run."""
+
+import dataclasses
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from geoemb.harness import catalogue, errors, results, targets
+
+BEGIN = "<!-- report: from here on written by `python launch.py --report` -->"
+END = "<!-- report: end -->"
+_WORST = ("off", "partial", "stale", "not run", "recorded", "reproduced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A target and what the records say of it."""
+
+  target: targets.Target
+  values: Sequence[float]  # one a seed
+  status: str
+  runs: Sequence[Mapping[str, Any]]
+
+
+def rows(experiment: catalogue.Experiment) -> list[Row]:
+  """A row for every target, in their order."""
+  runs = results.records(experiment)
+  found = []
+  for target in experiment.targets:
+    fresh, stale = results.split_stale(experiment, target.variant, runs)
+    used = [r for r in fresh or stale if target.metric in r["metrics"]]
+    values = [r["metrics"][target.metric] for r in used]
+    status = target.status(values)
+    if used and not fresh:
+      status = "stale"
+    elif reasons := sorted({r["partial"] for r in used if r.get("partial")}):
+      status = f"partial: {'; '.join(reasons)}"
+    found.append(Row(target, values, status, used))
+  return found
+
+
+def variant_status(experiment: catalogue.Experiment, variant: str, found: Sequence[Row]) -> str:
+  """The worst status of a variant's targets; "–" for a variant that chases no number."""
+  states = {row.status.split(":")[0] for row in found if row.target.variant == variant}
+  return next((s for s in _WORST if s in states), "–")
+
+
+def listing(experiments: Iterable[catalogue.Experiment], root: str) -> str:
+  """What --list prints: every experiment, and a line for each of its variants."""
+  lines = []
+  for e in experiments:
+    found = rows(e)
+    lines.append(f"{catalogue.address(e.path, root)}  {e.title}")
+    width = max(map(len, e.variants))
+    for v in e.variants:
+      about = ", ".join(f"{k}={x!r}" for k, x in _differences(e, v).items())
+      if len(about) > 70:
+        about = about[:69] + "…"
+      lines.append(f"  :{v:<{width}}  {variant_status(e, v, found):<10}  {about}".rstrip())
+  return "\n".join(lines)
+
+
+def _differences(experiment: catalogue.Experiment, variant: str) -> dict[str, Any]:
+  """The fields in which a variant departs from Config's defaults."""
+  config = experiment.config(variant)
+  return {f.name: getattr(config, f.name) for f in experiment.fields
+          if getattr(config, f.name) != f.default}  # fmt: skip
+
+
+def _number(x: float, like: float | None = None) -> str:
+  """As many decimals as the paper gives and one more, at least 3; 4 significant digits alone."""
+  if like is None:
+    return f"{x:.4g}"
+  decimals = len(repr(float(like)).partition(".")[2]) if float(like) != int(like) else 0
+  return f"{x:.{max(decimals + 1, 3 if abs(like) < 10 else 2)}f}"
+
+
+def _signed(x: float, like: float) -> str:
+  return ("+" if x >= 0 else "−") + _number(abs(x), like)
+
+
+def _ours(row: Row) -> str:
+  if not row.values:
+    return "–"
+  text = _number(statistics.fmean(row.values), row.target.paper)
+  if len(row.values) > 1:
+    text += f" ± {_number(statistics.stdev(row.values), row.target.paper)}"
+  seeds = "1 seed" if len(row.values) == 1 else f"{len(row.values)} seeds"
+  return f"{text} ({seeds})"
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 120:
+    return f"{seconds:.3g} s"
+  return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+def _where(row: Row) -> str:
+  """Device and median training time."""
+  if not row.runs:
+    return "–"
+  kinds = []
+  for r in row.runs:
+    device = r["device"]
+    name = device["kind"] if device["platform"] != "cpu" else f"{device['kind']}, {r['cpus']} cores"
+    kinds.append(f"{device['count']} × {name}" if device["count"] > 1 else name)
+  times = [r["training_seconds"] for r in row.runs if r.get("training_seconds") is not None]
+  where = "; ".join(dict.fromkeys(kinds))
+  return f"{_duration(statistics.median(times))}, {where}" if times else where
+
+
+def _markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+  escape = lambda row: "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+  return [escape(header), "|" + "---|" * len(header), *map(escape, body)]
+
+
+def _family(experiments: Sequence[catalogue.Experiment], root: str) -> str:
+  """Every table of a family's experiments."""
+  lines = []
+  for e in experiments:
+    lines += [f"## {e.name}", "", e.title, ""]
+    file = os.path.basename(e.path)
+    lines += [f"Code and config: [{file}]({file}). Variants: {', '.join(e.variants)}.", ""]
+    found = rows(e)
+    for table in dict.fromkeys(row.target.table for row in found):
+      mine = [row for row in found if row.target.table == table]
+      notes = any(row.target.note for row in mine)
+      header = ["row", "metric", "paper", "ours", "gap", "status", "training time, device"]
+      body = []
+      for row in mine:
+        t = row.target
+        gap = "–"
+        if row.values and t.paper is not None:
+          gap = _signed(statistics.fmean(row.values) - t.paper, t.paper)
+        paper = "–" if t.paper is None else f"{t.paper:g}"
+        cells = [t.variant, t.metric, paper, _ours(row), gap, row.status, _where(row)]
+        body.append(cells + ([t.note] if notes else []))
+      lines += [f"### {table}", "", *_markdown(header + (["note"] if notes else []), body), ""]
+  return "\n".join(lines)
+
+
+def _index(families: Mapping[str, Sequence[catalogue.Experiment]]) -> str:
+  """The index over all families."""
+  body = []
+  for family, experiments in families.items():
+    for e in experiments:
+      found = rows(e)
+      states = [row.status.split(":")[0] for row in found]
+      counted = [f"{states.count(s)} {s}" for s in reversed(_WORST) if s in states]
+      link = f"[{e.name}]({family}/{os.path.basename(e.path)})"
+      variants = ", ".join(e.variants)
+      body.append([link, e.title, variants, ", ".join(counted) or "–"])
+  header = ["experiment", "what it shows", "variants", "status (rows of the papers' tables)"]
+  return "\n".join(_markdown(header, body)) + "\n"
+
+
+def _merge(path: str, title: str, generated: str) -> str:
+  """The README with its generated part replaced; what stands around it is kept."""
+  old = f"# {title}\n\n{BEGIN}\n{END}\n"
+  if os.path.exists(path):
+    with open(path, encoding="utf-8") as f:
+      old = f.read()
+  if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
+    raise errors.Abort(f"{path} must have the lines {BEGIN} and {END} once each, in this order")
+  return f"{old[: old.index(BEGIN)]}{BEGIN}\n\n{generated}\n{old[old.index(END) :]}"
+
+
+def pages(root: str) -> dict[str, str]:
+  """Every generated README's path and text."""
+  families: dict[str, list[catalogue.Experiment]] = {}
+  for path in catalogue.paths(root):
+    family = os.path.relpath(os.path.dirname(path), os.path.join(root, "experiments"))
+    families.setdefault(family.replace(os.sep, "/"), []).append(catalogue.read(path))
+  found = {}
+  for family, experiments in families.items():
+    path = os.path.join(root, "experiments", family, "README.md")
+    found[path] = _merge(path, family.capitalize(), _family(experiments, root))
+  path = os.path.join(root, "experiments", "README.md")
+  found[path] = _merge(path, "Experiments", _index(families))
+  return found
+
+
+def write(root: str) -> list[str]:
+  """Rewrites the READMEs that differ; returns their paths."""
+  changed = []
+  for path, text in pages(root).items():
+    old = None
+    if os.path.exists(path):
+      with open(path, encoding="utf-8") as f:
+        old = f.read()
+    if text != old:
+      try:
+        with open(path, "w", encoding="utf-8") as f:
+          f.write(text)
+      except OSError as e:
+        raise errors.Abort(errors.os_error(e, f"cannot write {path}")) from e
+      changed.append(path)
+  return changed
+
+
+def summary(experiment: catalogue.Experiment, variant: str, result: Mapping[str, Any]) -> str:
+  """The table at the end of a run: every metric, beside the paper's where there is one."""
+  today = catalogue.plain(experiment.config(variant))
+  changed = [k for k, v in experiment.same(result["config"], today)[0].items() if today.get(k) != v]
+  by_metric = {t.metric: t for t in experiment.targets if t.variant == variant}
+  body = []
+  for name, value in result["metrics"].items():
+    t = by_metric.get(name)
+    if t is None or t.paper is None:
+      body.append((name, _number(value), "–", "–"))
+    else:
+      status = t.status([value])
+      status = "–" if changed else experiment.partial.get(variant) or status
+      body.append((name, _number(value, t.paper), f"{t.paper:g} ({t.table})", status))
+  header = ("metric", "ours", "paper", "status")
+  widths = [max(len(row[i]) for row in (header, *body)) for i in range(4)]
+  lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths)).rstrip() for row in (header, *body)]
+  if changed:
+    lines.append(f"(not compared: {', '.join(changed)} differ from {variant!r})")
+  return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Losses: distances (or affinities) in, one value per example out."""

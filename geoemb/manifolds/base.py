@@ -1,0 +1,96 @@
+"""A geometry module bound to its curvature, so that other code can be generic over manifolds."""
+
+import dataclasses
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+
+from geoemb.typing import Array, Key, Scalar
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["c"], meta_fields=["ops"])
+@dataclasses.dataclass(frozen=True)
+class Manifold:
+  """A geometry module bound to its curvature: a pytree whose one leaf is `c`."""
+
+  ops: types.ModuleType  # static, equal by identity: no retrace
+  c: Scalar  # a leaf: pass through jit, learn, vmap, save like any parameter
+
+  @property
+  def name(self) -> str:
+    """The name `manifolds.make` knows the geometry by."""
+    return self.ops.__name__.rpartition(".")[2]
+
+  def inner(self, x: Array, u: Array, v: Array) -> Array:
+    """Inner product of tangents u, v at x, [...]."""
+    return self.ops.inner(x, u, v, c=self.c)
+
+  def norm(self, x: Array, u: Array) -> Array:
+    """Length of the tangent u at x, [...]."""
+    return self.ops.norm(x, u, c=self.c)
+
+  def component_inner(self, x: Array, u: Array) -> Array:
+    """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1]."""
+    return self.ops.component_inner(x, u, c=self.c)
+
+  def dist(self, x: Array, y: Array) -> Array:
+    """Geodesic distance, [...]."""
+    return self.ops.dist(x, y, c=self.c)
+
+  def exp(self, x: Array, v: Array) -> Array:
+    """End of the geodesic that leaves x with velocity v, after unit time, [..., d]."""
+    return self.ops.exp(x, v, c=self.c)
+
+  def log(self, x: Array, y: Array) -> Array:
+    """Velocity at x of the geodesic that reaches y in unit time, [..., d]."""
+    return self.ops.log(x, y, c=self.c)
+
+  def transport(self, x: Array, y: Array, v: Array) -> Array:
+    """Parallel transport of v from x to y along the geodesic, [..., d]."""
+    return self.ops.transport(x, y, v, c=self.c)
+
+  def proj(self, x: Array) -> Array:
+    """The nearest point that is safely on the manifold, [..., d]."""
+    return self.ops.proj(x, c=self.c)
+
+  def egrad2rgrad(self, x: Array, g: Array) -> Array:
+    """Riemannian gradient from the gradient g in coordinates, [..., d]."""
+    return self.ops.egrad2rgrad(x, g, c=self.c)
+
+  def retract(self, x: Array, v: Array) -> Array:
+    """A point near exp(x, v), to first order in v, for less, [..., d]."""
+    return self.ops.retract(x, v, c=self.c)
+
+  def random(
+    self,
+    key: Key,
+    shape: tuple[int, ...],
+    dim: int,
+    *,
+    scale: Scalar = 1e-3,
+    dtype: jnp.dtype = jnp.float32,
+  ) -> Array:
+    """Random points, [*shape, *point]: see the geometry for what `scale` does."""
+    return self.ops.random(key, shape, dim, scale=scale, c=self.c, dtype=dtype)
+
+  def origin(self, shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32) -> Array:
+    """The base point, [*shape, *point]."""
+    return self.ops.origin(shape, dim, dtype, c=self.c)
+
+  def pairwise(self, x: Array, y: Array) -> Array:
+    """Distances of every x [..., n, d] to every y [..., m, d] by inner products, [..., n, m]."""
+    return self.ops.pairwise(x, y, c=self.c)
+
+  def pairwise_affinity(self, x: Array, y: Array) -> Array:
+    """exp(−pairwise(x, y)), [..., n, m], in the cheapest form; needs a fixed c."""
+    return self.ops.pairwise_affinity(x, y, c=self.c)
+
+  def query(self, x: Array) -> Array:
+    """Features whose inner product with `key(y)` increases with dist(x, y), [..., k]."""
+    return self.ops.query(x, c=self.c)
+
+  def key(self, y: Array) -> Array:
+    """Features whose inner product with `query(x)` increases with dist(x, y), [..., k]."""
+    return self.ops.key(y, c=self.c)

@@ -1,0 +1,331 @@
+"""Hyperbolic space in the Lorentz model, kept by its spatial coordinates: K = −c, c > 0.
+
+A point is x ∈ ℝ^d, [..., d], any x; it stands for the ambient point (t, x) with time
+t = √(1/c + ‖x‖²), on the sheet t² − ‖x‖² = 1/c. A tangent is the spatial part v of the ambient
+tangent, whose time part is x·v/t. Leading axes broadcast. `c` may be traced, so it can be learned.
+Without a stored time there is nothing to drift off the sheet and no t² − ‖x‖² to cancel.
+Notation: T_x = √c t = √(1 + c‖x‖²) = cosh a, where a is √c times the distance from the origin.
+As c → 0 every formula tends to the flat one.
+Squares have to be finite, so norms are capped: at √(largest number)/16, or that over √c where
+c > 1. That is a radius of 42 (float32) or 352 (float64), over √c.
+Source: [nickel2018lorentz] §3.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+
+from geoemb import numerics
+from geoemb.manifolds import base
+from geoemb.typing import Array, Key, Scalar
+
+
+def _cap(c: Array) -> Array:
+  """The largest norm of a point."""
+  root = jnp.sqrt(c)
+  return numerics.root_max(c.dtype) / jnp.where(root > 1, root, 1)
+
+
+def _time(r: Array, c: Array) -> Array:
+  """T = √(1 + c r²) for r = ‖x‖."""
+  return jnp.sqrt(1 + c * r * r)
+
+
+def _dot(x: Array, y: Array) -> Array:
+  """Inner products over the last axis, [..., 1]."""
+  return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def _split(x: Array, *tangents: Array) -> tuple[Array, Array, list[tuple[Array, Array]]]:
+  """‖x‖ [..., 1], x/‖x‖, and each tangent's parts along x, [..., 1], and across it, [..., d]."""
+  r = numerics.safe_norm(x, True)
+  n = x / jnp.where(r > 0, r, 1)
+  along = [_dot(n, v) for v in tangents]
+  return r, n, [(a, v - a * n) for a, v in zip(along, tangents)]
+
+
+def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """Inner product of tangents, [...]: u·v − c(x·u)(x·v)/T².
+
+  By parts along and across x: the metric shrinks the first by T, and the difference as written
+  would lose all of it from T² = 1/eps on.
+  """
+  c = jnp.asarray(c, x.dtype)
+  cap = _cap(c)
+  u, v = numerics.bound(u, cap), numerics.bound(v, cap)
+  r, _, ((u_r, u_s), (v_r, v_s)) = _split(numerics.bound(x, cap), u, v)
+  t = _time(r, c)
+  return (_dot(u_s, v_s) + (u_r / t) * (v_r / t))[..., 0]
+
+
+def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
+  """Length of a tangent, [...]; its gradient is 0 at u = 0."""
+  return _norm(x, u, jnp.asarray(c, x.dtype))[..., 0]
+
+
+def _norm(x: Array, u: Array, c: Array) -> Array:
+  r, _, ((u_r, u_s),) = _split(numerics.bound(x, _cap(c)), u)
+  return numerics.safe_norm(jnp.concatenate([u_s, u_r / _time(r, c)], axis=-1), True)
+
+
+def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared length of a tangent, [..., 1]: one second moment per point, so directions stay."""
+  return inner(x, u, u, c=c)[..., None]
+
+
+def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Geodesic distance, [...], from sinh²(√c d/2) = sinh²((a − b)/2) + c‖x‖‖y‖ sin²(θ/2).
+
+  a, b are the radii and θ the angle at the origin. Both terms are found from x − y, which is
+  exact for close points: d is accurate to rounding, 0 at x = y, and its gradient there is 0.
+  """
+  c = jnp.asarray(c, x.dtype)
+  return numerics.arc(_half_chord(x, y, c), c)
+
+
+def _polar(x: Array, y: Array, c: Array) -> tuple:
+  """What `_half_chord` and its derivative are made of.
+
+  Returns:
+    h [..., 1] = sinh(√c d/2)/√c; σ [..., 1] = sinh(a − b)/√c; w [..., d] = x̂ − ŷ;
+    then x̂, ŷ [..., d], ‖x‖, ‖y‖, T_x, T_y and (x − y)·(x + y)/(‖x‖ + ‖y‖) = ‖x‖ − ‖y‖, [..., 1].
+  """
+  cap = _cap(c)
+  x, y = numerics.bound(x, cap), numerics.bound(y, cap)
+  r_x, r_y = numerics.safe_norm(x, True), numerics.safe_norm(y, True)
+  n_x, n_y = x / jnp.where(r_x > 0, r_x, 1), y / jnp.where(r_y > 0, r_y, 1)
+  t_x, t_y = _time(r_x, c), _time(r_y, c)
+  delta = x - y
+  r_sum = r_x + r_y
+  rho = _dot(delta, (x + y) / jnp.where(r_sum > 0, r_sum, 1))
+  # sinh(a − b) = (sinh² a − sinh² b) / (sinh a cosh b + cosh a sinh b)
+  mixed = r_x * t_y + r_y * t_x
+  sigma = rho * (r_sum / jnp.where(mixed > 0, mixed, 1))
+  w = _across(delta, rho, x, y, r_x, r_y)
+  # x̂ − ŷ and x̂ + ŷ are orthogonal: what rounding left of the latter is taken out, for the
+  # derivative multiplies it by T². Beyond 120° the latter is the badly known one, and w is large.
+  middle = n_x + n_y
+  mm = _dot(middle, middle)
+  acute = mm > 1
+  w = w - jnp.where(acute, _dot(w, middle) / jnp.where(acute, mm, 1), 0) * middle
+  h_r = sigma / jnp.sqrt(2 * (1 + jnp.sqrt(1 + c * sigma * sigma)))
+  h_s = jnp.sqrt(r_x) * jnp.sqrt(r_y) * 0.5 * numerics.safe_norm(w, True)
+  return numerics.hypot(h_r, h_s), sigma, w, n_x, n_y, r_x, r_y, t_x, t_y, rho
+
+
+def _across(delta: Array, rho: Array, x: Array, y: Array, r_x: Array, r_y: Array) -> Array:
+  """x̂ − ŷ, [..., d], as (δ − ρŷ)/‖x‖ with y the shorter, δ = x − y and ρ = ‖x‖ − ‖y‖.
+
+  For close points on nearly one ray δ and ρŷ cancel. The product (ρ/‖y‖)y is therefore taken to
+  half as many digits again, in parts, and those of its leading halves is exact.
+  """
+  first = r_x > r_y
+  short, r_short, r_long = (jnp.where(first, b, a) for a, b in ((x, y), (r_x, r_y), (r_y, r_x)))
+  k = numerics.bound(rho / jnp.where(r_short > 0, r_short, 1), numerics.root_max(x.dtype))
+  k_hi, k_lo = numerics.split(k)
+  s_hi, s_lo = numerics.split(short)
+  rest = numerics.rounded(k_hi * s_lo) + numerics.rounded(k_lo * short)
+  return ((delta - k_hi * s_hi) - rest) / jnp.where(r_long > 0, r_long, 1)
+
+
+@jax.custom_jvp
+def _half_chord(x: Array, y: Array, c: Array) -> Array:
+  """sinh(√c d/2)/√c, [...]."""
+  return _polar(x, y, c)[0][..., 0]
+
+
+@_half_chord.defjvp
+def _half_chord_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """∂h/∂x = (x T_y/T_x − y)/(4h), the numerator by parts as ‖y‖(x̂ − ŷ) + x̂ σ/T_x.
+
+  Only so does the part along x, which the metric magnifies by T, keep its digits. By scaling,
+  ∂h/∂c = −τ²/(8h T_x T_y), where T_x − T_y = cτ.
+  """
+  (x, y, c), (dx, dy, dc) = primals, tangents
+  h, sigma, w, n_x, n_y, r_x, r_y, t_x, t_y, rho = _polar(x, y, c)
+  scale = jnp.where(h > 0, 0.25 / jnp.where(h > 0, h, 1), 0)
+  by_x = r_y * w + n_x * (sigma / t_x)
+  by_y = -r_x * w - n_y * (sigma / t_y)
+  tau = rho * ((r_x + r_y) / (t_x + t_y))
+  by_c = -0.5 * (tau / t_x) * (tau / t_y) * dc
+  return h[..., 0], (scale * (_dot(by_x, dx) + _dot(by_y, dy) + by_c))[..., 0]
+
+
+def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """End of the geodesic from x with velocity v, [..., d]: cosh(L) x + (sinh(L)/L) v, L = √c‖v‖_x.
+
+  The result is capped as by `proj`; tangents longer than the cap's radius are shortened to it.
+  """
+  c = jnp.asarray(c, x.dtype)
+  cap = _cap(c)
+  x = numerics.bound(x, cap)
+  length = jnp.sqrt(c) * _norm(x, v, c)
+  longest = jnp.arcsinh(jnp.asarray(numerics.root_max(x.dtype), x.dtype))
+  over = length > longest
+  short = jnp.where(over, longest / jnp.where(over, length, 1), 1)
+  length = length * short
+  return proj(jnp.cosh(length) * x + numerics.sinh_over(length) * (v * short), c=c)
+
+
+def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Velocity at x of the geodesic to y, [..., d]: (D/sinh D)(y − x − (cosh D − 1) x), D = √c d."""
+  c = jnp.asarray(c, x.dtype)
+  cap = _cap(c)
+  x, y = numerics.bound(x, cap), numerics.bound(y, cap)
+  h = _half_chord(x, y, c)[..., None]
+  d = jnp.sqrt(c) * numerics.arc(h, c)
+  return (y - x - 2 * c * h * h * x) / numerics.sinh_over(d)
+
+
+def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """Parallel transport of v from x to y, [..., d]: v + c⟨y, v⟩/(1 + cosh(√c d)) (x + y).
+
+  ⟨y, v⟩ is the Lorentz product of the ambient vectors, −(x T_y/T_x − y)·v.
+  """
+  c = jnp.asarray(c, x.dtype)
+  cap = _cap(c)
+  x, y = numerics.bound(x, cap), numerics.bound(y, cap)
+  h = _half_chord(x, y, c)[..., None]
+  k = _dot(_covector(x, y, c), v) / (2 * (1 + c * h * h))
+  return v - c * k * (x + y)
+
+
+@jax.custom_jvp
+def _covector(x: Array, y: Array, c: Array) -> Array:
+  """x T_y/T_x − y, [..., d], by parts as in the derivative of the half chord."""
+  _, sigma, w, n_x, _, _, r_y, t_x, _, _ = _polar(x, y, c)
+  return r_y * w + n_x * (sigma / t_x)
+
+
+@_covector.defjvp
+def _covector_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """Differentiates the form as it is written, which is smooth at the origin; the parts are not."""
+
+  def plain(x: Array, y: Array, c: Array) -> Array:
+    r_x, r_y = numerics.safe_norm(x, True), numerics.safe_norm(y, True)
+    return x * (_time(r_y, c) / _time(r_x, c)) - y
+
+  return _covector(*primals), jax.jvp(plain, primals, tangents)[1]
+
+
+def proj(x: Array, *, c: Scalar = 1.0) -> Array:
+  """x, or its multiple at the cap on the norm where it is beyond, [..., d]."""
+  cap = _cap(jnp.asarray(c, x.dtype))
+  r = numerics.safe_norm(x, True)
+  out = r > cap
+  return jnp.where(out, x / jnp.where(out, r, 1) * cap, x)
+
+
+def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
+  """Riemannian gradient, [..., d]: g + c(x·g) x, the inverse metric I + c x xᵀ."""
+  c = jnp.asarray(c, x.dtype)
+  cap = _cap(c)
+  x = numerics.bound(x, cap)
+  along = c * _dot(x, numerics.bound(g, cap))
+  return g + numerics.bound(along, cap) * x
+
+
+def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """x + v in the chart, capped, [..., d]."""
+  return proj(x + v, c=c)
+
+
+def random(
+  key: Key,
+  shape: tuple[int, ...],
+  dim: int,
+  *,
+  scale: Scalar = 1e-3,
+  c: Scalar = 1.0,
+  dtype: jnp.dtype = jnp.float32,
+) -> Array:
+  """Points uniform in [−scale, scale] per spatial coordinate, [*shape, dim]."""
+  return proj(scale * jax.random.uniform(key, (*shape, dim), dtype, minval=-1, maxval=1), c=c)
+
+
+def origin(
+  shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32, *, c: Scalar = 1.0
+) -> Array:
+  """Zeros, [*shape, dim]."""
+  return jnp.zeros((*shape, dim), dtype)
+
+
+def _height(r: Array, c: Array) -> Array:
+  """(T − 1)/c = r²/(1 + T) for r² = ‖x‖², [..., 1]: how far the sheet has risen."""
+  return r / (1 + jnp.sqrt(1 + c * r))
+
+
+def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Distances of x [..., n, d] to y [..., m, d], [..., n, m], from inner products.
+
+  sinh²(√c d/2) has an absolute error of about eps·T_x T_y: at radius r, pairs closer than about
+  √eps·e^r count as coincident, at distance 0 with gradient 0. `dist` has no such floor.
+  """
+  c = jnp.asarray(c, x.dtype)
+  return numerics.arc(_pairwise_half_chord(x, y, c), c)
+
+
+def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
+  """exp(−pairwise(x, y)), [..., n, m], without transcendental functions at c = 1, a fixed number."""
+  return numerics.arc_affinity(_pairwise_half_chord(x, y, jnp.asarray(c, x.dtype)), c)
+
+
+def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
+  cap = _cap(c)
+  x, y = numerics.bound(x, cap), numerics.bound(y, cap)
+  p_x = _height(_dot(x, x), c)
+  p_y = jnp.swapaxes(_height(_dot(y, y), c), -1, -2)
+  total = p_x + p_y + c * p_x * p_y
+  square = 0.5 * (total - numerics.dots(x, y))
+  return numerics.safe_sqrt(square, numerics.noise(x.dtype) * total)
+
+
+def query(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Features [..., d + 1]: query(x)·key(y) = 2 sinh²(√c d/2)/c − (T_x − 1)/c, that is −⟨x, y⟩ − T_x/c.
+
+  Resolves that to about eps·T_x T_y/c, and to eps·(‖x‖² + ‖y‖²) near the origin.
+  """
+  c = jnp.asarray(c, x.dtype)
+  x = numerics.bound(x, _cap(c))
+  return jnp.concatenate([-x, jnp.sqrt(1 + c * _dot(x, x))], axis=-1)
+
+
+def key(y: Array, *, c: Scalar = 1.0) -> Array:
+  """Features [..., d + 1] for `query`: y and (T_y − 1)/c."""
+  c = jnp.asarray(c, y.dtype)
+  y = numerics.bound(y, _cap(c))
+  return jnp.concatenate([y, _height(_dot(y, y), c)], axis=-1)
+
+
+def to_ambient(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Ambient coordinates (t, x), [..., d + 1], with t² − ‖x‖² = 1/c."""
+  c = jnp.asarray(c, x.dtype)
+  t = _time(numerics.safe_norm(numerics.bound(x, _cap(c)), True), c) / jnp.sqrt(c)
+  return jnp.concatenate([t, x], axis=-1)
+
+
+def from_ambient(p: Array, *, c: Scalar = 1.0) -> Array:
+  """Spatial coordinates, [..., d], of ambient ones, [..., d + 1]."""
+  return p[..., 1:]
+
+
+def to_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
+  """The same point in the Poincaré ball, [..., d]: x/(1 + T). Far ones round to its boundary."""
+  c = jnp.asarray(c, x.dtype)
+  x = numerics.bound(x, _cap(c))
+  return x / (1 + _time(numerics.safe_norm(x, True), c))
+
+
+def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
+  """The point of the Poincaré ball in this chart, [..., d]: 2x/(1 − c‖x‖²)."""
+  c = jnp.asarray(c, x.dtype)
+  least = 0.5 * numerics.eps(x.dtype)  # as in the ball: the least positive 1 − c‖x‖²
+  x = numerics.bound(x, 2 / jnp.sqrt(c))
+  alpha = numerics.co_square(x, c)
+  return 2 * x / jnp.where(alpha > least, alpha, least)
+
+
+def manifold(c: Scalar = 1.0) -> base.Manifold:
+  """This module bound to a curvature, for code that is generic over manifolds."""
+  return base.Manifold(sys.modules[__name__], c)

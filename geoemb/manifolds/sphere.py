@@ -1,0 +1,151 @@
+"""Sphere of radius 1/√c in ℝ^{d+1}: points x with c‖x‖² = 1, sectional curvature K = c > 0.
+
+Points are ambient, [..., d + 1] for dimension d; tangents v at x are ambient with x·v = 0.
+Leading axes broadcast. `c` may be traced, so it can be learned.
+At antipodes, where the geodesic is not unique, log is 0 and the gradient of dist is 0.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+
+from geoemb import numerics
+from geoemb.manifolds import base
+from geoemb.typing import Array, Key, Scalar
+
+
+def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """Inner product of tangents, [...]."""
+  limit = numerics.root_max(u.dtype)
+  uv = jnp.sum(numerics.bound(u, limit) * numerics.bound(v, limit), axis=-1)
+  return jnp.broadcast_to(uv, jnp.broadcast_shapes(x.shape[:-1], uv.shape))
+
+
+def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
+  """Length of a tangent, [...]; its gradient is 0 at u = 0."""
+  return numerics.safe_norm(u)
+
+
+def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared length of a tangent, [..., 1]."""
+  return inner(x, u, u, c=c)[..., None]
+
+
+def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Geodesic distance, [...]: (2/√c) atan2(‖x − y‖, ‖x + y‖), accurate at 0 and at antipodes."""
+  c = jnp.asarray(c, x.dtype)
+  limit = numerics.root_max(x.dtype)
+  x, y = numerics.bound(x, limit), numerics.bound(y, limit)
+  return 2 / jnp.sqrt(c) * _atan2(numerics.safe_norm(x - y), numerics.safe_norm(x + y))
+
+
+def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """End of the geodesic from x with velocity v, [..., d + 1]."""
+  c = jnp.asarray(c, x.dtype)
+  length = jnp.sqrt(c) * numerics.safe_norm(v, True)
+  return proj(jnp.cos(length) * x + numerics.sin_over(length) * v, c=c)
+
+
+def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Velocity at x of the geodesic to y, [..., d + 1]; 0 at the antipode."""
+  c = jnp.asarray(c, x.dtype)
+  limit = numerics.root_max(x.dtype) ** 0.5  # squares of squares below
+  delta = numerics.bound(y - x, limit)
+  # y's part normal to x is y − c(x·y)x; with x·(y−x) = −‖y−x‖²/2 nothing cancels near x = y
+  u = delta + 0.5 * c * jnp.sum(delta * delta, axis=-1, keepdims=True) * x
+  d = dist(x, y, c=c)[..., None]
+  angle, length = jnp.sqrt(c) * d, numerics.safe_norm(u, True)
+  near = angle < 1  # where length = sin(angle)/√c and its quotient is smooth; beyond, measure it
+  by_series = 1 / numerics.sin_over(jnp.where(near, angle, 0))
+  far = ~near & (length > 0)
+  return jnp.where(near, by_series, jnp.where(far, d / jnp.where(far, length, 1), 0)) * u
+
+
+def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """Parallel transport of v from x to y, [..., d + 1]; v itself at the antipode.
+
+  The reflection v − 2ŵ(ŵ·v) in the bisector w = x + y: it takes x to −y, turns the geodesic's
+  direction at x into the one at y, and fixes the rest. An isometry to rounding for every input.
+  """
+  w = numerics.unit(x + y)
+  return v - 2 * jnp.sum(w * v, axis=-1, keepdims=True) * w
+
+
+def proj(x: Array, *, c: Scalar = 1.0) -> Array:
+  """x scaled to length 1/√c, [..., d + 1]; the origin of the chart where x = 0."""
+  c = jnp.asarray(c, x.dtype)
+  pole = origin(x.shape[:-1], x.shape[-1] - 1, x.dtype, c=c)
+  length = numerics.safe_norm(x, True)
+  return jnp.where(length > 0, numerics.unit(x) / jnp.sqrt(c), pole)
+
+
+def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
+  """The part of g that is tangent at x, [..., d + 1]."""
+  n = numerics.unit(x)
+  return g - jnp.sum(n * g, axis=-1, keepdims=True) * n
+
+
+def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """x + v scaled back to the sphere, [..., d + 1]."""
+  return proj(x + v, c=c)
+
+
+def random(
+  key: Key,
+  shape: tuple[int, ...],
+  dim: int,
+  *,
+  scale: Scalar = 1e-3,
+  c: Scalar = 1.0,
+  dtype: jnp.dtype = jnp.float32,
+) -> Array:
+  """Points uniform on the sphere, [*shape, dim + 1]; a sphere has no chart for `scale` to act in."""
+  return proj(jax.random.normal(key, (*shape, dim + 1), dtype), c=c)
+
+
+def origin(
+  shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32, *, c: Scalar = 1.0
+) -> Array:
+  """The pole (1/√c, 0, …, 0), [*shape, dim + 1]."""
+  c = jnp.asarray(c, dtype)
+  return jnp.zeros((*shape, dim + 1), dtype).at[..., 0].set(1 / jnp.sqrt(c))
+
+
+def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Distances of x [..., n, d + 1] to y [..., m, d + 1], [..., n, m], from x·y.
+
+  Angles below about 2√eps, and angles that close to π, count as 0 and π, with gradient 0.
+  """
+  c = jnp.asarray(c, x.dtype)
+  limit = numerics.root_max(x.dtype)
+  cosine = c * numerics.dots(numerics.bound(x, limit), numerics.bound(y, limit))
+  floor = jnp.asarray(0.5 * numerics.noise(x.dtype), x.dtype)
+  chord = numerics.safe_sqrt(0.5 * (1 - cosine), floor)
+  return 2 / jnp.sqrt(c) * _atan2(chord, numerics.safe_sqrt(0.5 * (1 + cosine), floor))
+
+
+def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
+  """exp(−pairwise(x, y)), [..., n, m]."""
+  return jnp.exp(-pairwise(x, y, c=c))
+
+
+def query(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Features [..., d + 1]: query(x)·key(y) = −x·y. Resolves angles to about √eps."""
+  return -x
+
+
+def key(y: Array, *, c: Scalar = 1.0) -> Array:
+  """Features [..., d + 1] for `query`."""
+  return y
+
+
+def _atan2(a: Array, b: Array) -> Array:
+  """atan2 with gradient 0, not NaN, at (0, 0)."""
+  both = (a == 0) & (b == 0)
+  return jnp.where(both, 0, jnp.arctan2(a, jnp.where(both, 1, b)))
+
+
+def manifold(c: Scalar = 1.0) -> base.Manifold:
+  """This module bound to a curvature, for code that is generic over manifolds."""
+  return base.Manifold(sys.modules[__name__], c)

@@ -1,0 +1,273 @@
+"""Special functions and guards: every stability trick of the library lives here, once.
+
+All of them compute in the dtype they are given and are finite, in value and gradient, for finite input.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from geoemb.typing import Array, Scalar
+
+
+def eps(dtype: jnp.dtype) -> float:
+  """Distance from 1 to the next larger number of `dtype`."""
+  return float(jnp.finfo(dtype).eps)
+
+
+def root_max(dtype: jnp.dtype) -> float:
+  """√(largest number) / 16: sums of up to 256 squares of such numbers are finite."""
+  return float(jnp.finfo(dtype).max) ** 0.5 / 16
+
+
+def dots(x: Array, y: Array) -> Array:
+  """Inner products of x [..., n, d] with y [..., m, d], [..., n, m], never in TF32 or bfloat16."""
+  return jnp.einsum("...nd,...md->...nm", x, y, precision=jax.lax.Precision.HIGHEST)
+
+
+def bound(x: Array, limit: Scalar) -> Array:
+  """x with every entry limited to [−limit, limit], [...]; gradient 0 beyond, NaN stays NaN.
+
+  A `where` and not `clip`, whose gradient XLA may drop at the bound on GPUs (jax ≤ 0.11.1).
+  """
+  return jnp.where(jnp.abs(x) > limit, jnp.sign(x) * limit, x)
+
+
+def rounded(x: Array) -> Array:
+  """The product x rounded once, [...]: infinities become the largest number, all else stays.
+
+  XLA may compute a − x·y in two places, with a fused multiply-add in one and without in the other.
+  They differ by a rounding error, fatal where one is used to correct the other. No optimisation
+  barrier outlives XLA's fusion on CPUs, but a select between product and sum prevents the fusing.
+  """
+  return bound(x, float(jnp.finfo(x.dtype).max))
+
+
+def split(x: Array) -> tuple[Array, Array]:
+  """High and low half of the digits of x, [...] each, with hi + lo = x and hi·hi' exact.
+
+  By a bit mask: the classical splitting by multiplication does not survive fused multiply-adds.
+  """
+  bits = jnp.finfo(x.dtype).bits
+  drop = jnp.finfo(x.dtype).nmant // 2 + 1
+  mask = jnp.asarray(-(1 << drop), f"int{bits}")
+  hi = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, mask.dtype) & mask, x.dtype)
+  return hi, x - hi
+
+
+def pow2(x: Array) -> Array:
+  """The largest power of two that is at most x > 0, [...], exactly; 1 for x = 0."""
+  bits = jnp.finfo(x.dtype).bits
+  mask = jnp.asarray(-(1 << jnp.finfo(x.dtype).nmant), f"int{bits}")
+  p = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, mask.dtype) & mask, x.dtype)
+  return jnp.where(p > 0, p, 1)
+
+
+@jax.custom_jvp
+def co_square(x: Array, c: Array) -> Array:
+  """1 − c‖x‖² over the last axis, [..., 1], with an absolute error of about eps/1000 where c‖x‖² ≤ 1.
+
+  Near the unit sphere a plain sum has lost what matters: its rounding is of the size of eps. So the
+  squares of the leading half of the digits are summed first, on a grid on which they, their sum and
+  1 − sum are exact; only the small rest is rounded.
+  """
+  p = pow2(jnp.sqrt(pow2(c)))
+  m = c / (p * p)  # in [1, 4), exact
+  z = bound(x, root_max(x.dtype)) * p  # exact; ‖z‖ < 1 inside
+  grid = 2.0 ** ((jnp.finfo(x.dtype).nmant + 1) // 2)  # 12 or 26 bits
+  hi = jnp.trunc(z * grid) / grid  # not rounded: the sum must not exceed 1
+  s = jnp.sum(hi * hi, axis=-1, keepdims=True)
+  rest = jnp.sum((z - hi) * (z + hi), axis=-1, keepdims=True)
+  s_hi = jnp.floor(s * grid) / grid
+  m_hi, m_lo = split(m)
+  return (1 - m_hi * s_hi) - (m_hi * (s - s_hi) + m_lo * s + m * rest)
+
+
+@co_square.defjvp
+def _co_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x, c), (dx, dc) = primals, tangents
+  x = bound(x, root_max(x.dtype))
+  by_c = jnp.sum(x * x, axis=-1, keepdims=True) * dc
+  return co_square(x, c), -2 * c * jnp.sum(x * dx, axis=-1, keepdims=True) - by_c
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def safe_norm(x: Array, keepdims: bool = False) -> Array:
+  """Euclidean norm over the last axis, [...] (or [..., 1]), with gradient 0 at 0.
+
+  Entries beyond the square root of the dtype's range are scaled by a power of two first, which
+  is exact: nothing overflows or is lost, and ordinary numbers keep the bits of √Σx².
+  """
+  info = jnp.finfo(x.dtype)
+  k = (info.maxexp * 25) // 32  # float32: 2^±100 brings all of [2^-126, 2^128] within 2^±60
+  top = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+  scale = jnp.where(top > 2.0 ** (k // 2), 2.0**-k, jnp.where(top < 2.0 ** (-k // 2), 2.0**k, 1.0))
+  scale = scale.astype(x.dtype)
+  scaled = x * scale
+  norm = jnp.sqrt(jnp.sum(scaled * scaled, axis=-1, keepdims=True)) / scale
+  norm = jnp.where(norm > float(info.max), float(info.max), norm)
+  return norm if keepdims else norm[..., 0]
+
+
+@safe_norm.defjvp
+def _safe_norm_jvp(keepdims: bool, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x,), (dx,) = primals, tangents
+  norm = safe_norm(x, True)
+  tangent = jnp.sum(x / jnp.where(norm > 0, norm, 1) * dx, axis=-1, keepdims=True)
+  return (norm, tangent) if keepdims else (norm[..., 0], tangent[..., 0])
+
+
+def unit(x: Array) -> Array:
+  """x / ‖x‖ over the last axis, [..., d]; 0 at 0."""
+  norm = safe_norm(x, True)
+  return x / jnp.where(norm > 0, norm, 1)
+
+
+def noise(dtype: jnp.dtype) -> float:
+  """Relative size below which a difference of accumulated sums counts as 0: 4 eps.
+
+  Rounding leaves about 1 eps of the operands; with four, the gradient of a root of the rest is
+  never more than half wrong.
+  """
+  return 4 * eps(dtype)
+
+
+@jax.custom_jvp
+def safe_sqrt(x: Array, floor: Array) -> Array:
+  """√x, [...], with value and gradient 0 where x ≤ floor (≥ 0).
+
+  For squares found by subtraction: below the rounding noise of the operands the root is noise
+  and its derivative 1/(2√x) amplifies that noise without bound.
+  """
+  return jnp.where(x > floor, jnp.sqrt(jnp.where(x > floor, x, 1)), 0)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  x, floor = primals
+  above = x > floor
+  root = jnp.sqrt(jnp.where(above, x, 1))
+  return jnp.where(above, root, 0), jnp.where(above, 0.5 / root, 0) * tangents[0]
+
+
+def hypot1(x: Array) -> Array:
+  """√(1 + x²), [...], without overflow."""
+  a = jnp.abs(x)
+  big, small = jnp.where(a > 1, a, 1), jnp.where(a > 1, 1, a)
+  return big * jnp.sqrt(1 + (small / big) ** 2)
+
+
+def hypot(x: Array, y: Array) -> Array:
+  """√(x² + y²), [...], without overflow or underflow; gradient 0 at (0, 0)."""
+  return safe_norm(jnp.stack(jnp.broadcast_arrays(x, y), axis=-1))
+
+
+@jax.custom_jvp
+def asinh(x: Array) -> Array:
+  """arcsinh x, [...]; jax 0.10's own derivative is 0 in float32 beyond 1.8e19, where x² overflows."""
+  return jnp.arcsinh(x)
+
+
+@asinh.defjvp
+def _asinh_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x,), (dx,) = primals, tangents
+  return asinh(x), dx / hypot1(x)
+
+
+@jax.custom_jvp
+def arcosh(x: Array) -> Array:
+  """arcosh x, [...], by log1p of x − 1, so that no digit of x − 1 is lost; 0 with gradient 0 below 1.
+
+  Where x itself was rounded near 1 use a form in the chord instead, such as `arc`.
+  """
+  t = jnp.where(x > 1, x - 1, 0)
+  ordinary = t < 1e6  # beyond, √(t(t+2)) = t + 1 to rounding, and would overflow
+  s = jnp.where(ordinary, t, 1)
+  return jnp.where(
+    ordinary, jnp.log1p(s + jnp.sqrt(s * (s + 2))), jnp.log(jnp.where(ordinary, 1, x)) + math.log(2)
+  )
+
+
+@arcosh.defjvp
+def _arcosh_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x,), (dx,) = primals, tangents
+  s = jnp.where(x > 1, x, 2)
+  return arcosh(x), jnp.where(x > 1, dx / (jnp.sqrt(s - 1) * jnp.sqrt(s + 1)), 0)
+
+
+def _over(f: Callable, a: float, b: float, x: Array) -> Array:
+  """f(x)/x for odd f with f(x)/x = 1 + a x² + b x⁴ + O(x⁶), the series up to where O(x⁶) ~ eps."""
+  small = jnp.abs(x) < eps(x.dtype) ** (1 / 6)
+  y = jnp.where(small, 1, x)
+  z = jnp.where(small, x, 0)
+  z = z * z
+  return jnp.where(small, 1 + z * (a + b * z), f(y) / y)
+
+
+def sinh_over(x: Array) -> Array:
+  """sinh(x)/x, [...]; constant beyond |x| = log(largest number) − 1, where sinh would overflow."""
+  return _over(jnp.sinh, 1 / 6, 1 / 120, bound(x, math.log(float(jnp.finfo(x.dtype).max)) - 1))
+
+
+def sin_over(x: Array) -> Array:
+  """sin(x)/x, [...]."""
+  return _over(jnp.sin, -1 / 6, 1 / 120, x)
+
+
+def tanh_over(x: Array) -> Array:
+  """tanh(x)/x, [...]."""
+  return _over(jnp.tanh, -1 / 3, 2 / 15, x)
+
+
+def asinh_over(x: Array) -> Array:
+  """arcsinh(x)/x, [...]."""
+  return _over(asinh, -1 / 6, 3 / 40, x)
+
+
+def artanh_over(x: Array) -> Array:
+  """artanh(x)/x, [...]; constant from |x| = 1 − eps on."""
+  return _over(jnp.arctanh, 1 / 3, 1 / 5, bound(x, 1 - eps(x.dtype)))
+
+
+@jax.custom_jvp
+def arc(h: Array, c: Array) -> Array:
+  """Geodesic distance at curvature −c from the half chord h ≥ 0, [...]: (2/√c) arcsinh(√c h).
+
+  2h in the flat limit c → 0. Both derivatives are closed forms: ∂/∂h = 2/√(1 + c h²), and
+  ∂/∂c = (h/√(1 + c h²) − arcsinh(√c h)/√c)/c, by its series where that cancels.
+  """
+  return 2 * h * asinh_over(jnp.sqrt(c) * h)
+
+
+@arc.defjvp
+def _arc_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (h, c), (dh, dc) = primals, tangents
+  z = jnp.sqrt(c) * h
+  slope, over = 1 / hypot1(z), asinh_over(z)
+  small = z < eps(h.dtype) ** (1 / 6)
+  s = jnp.where(small, h, 0)
+  w = c * s * s
+  series = s * s * s * (-1 / 3 + w * (0.3 - w * (15 / 56)))
+  by_c = jnp.where(small, series, h * (slope - over) / jnp.where(c > 0, c, 1))
+  return 2 * h * over, 2 * slope * dh + by_c * dc
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def arc_affinity(h: Array, c: Scalar) -> Array:
+  """exp(−arc(h, c)), [...], without arsinh or exp where c = 1: (√(1 + c h²) + √c h)^(−2/√c).
+
+  Unlike `arc` it takes no derivative by c: the closed form is for training loops at a fixed c.
+  """
+  z = math.sqrt(c) * h
+  grown = jnp.sqrt(1 + z * z) + z
+  return 1 / (grown * grown) if c == 1 else grown ** (-2 / math.sqrt(c))
+
+
+@arc_affinity.defjvp
+def _arc_affinity_jvp(c: Scalar, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (h,), (dh,) = primals, tangents
+  a = arc_affinity(h, c)
+  return a, a * (-2 / jnp.sqrt(1 + c * h * h)) * dh

@@ -1,0 +1,1 @@
+"""Riemannian optimizers as optax chains."""

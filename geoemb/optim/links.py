@@ -1,0 +1,110 @@
+"""Links of Riemannian optax chains: between the two ends everything is a tangent vector.
+
+    tx = links.riemannian(m, optax.trace(0.9), optax.scale_by_learning_rate(lr))
+
+turns Euclidean gradients into tangents at `params`, passes them down the links, and moves along the
+geodesic of what comes out. The update it returns is a difference of points, so that
+`optax.apply_updates` lands on the manifold. Source: [bonnabel2013rsgd] §2.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from geoemb.manifolds import Manifold, euclidean
+from geoemb.typing import Array, PyTree, Scalar
+
+
+class ScaleByRAdamState(NamedTuple):
+  """State of `radam.scale_by_radam`."""
+
+  count: Array  # [] int32, t
+  mu: PyTree  # m_t, tangents at the current points
+  nu: PyTree  # v_t: [..., d] on flat space, [..., 1] elsewhere
+  nu_max: PyTree  # v̂_t of AMSGrad, or () without
+
+
+# Which fields of a link's state are tangents at the current points, to be carried along.
+TANGENTS = {optax.TraceState: ("trace",), optax.EmaState: ("ema",), ScaleByRAdamState: ("mu",)}
+
+
+def to_riemannian(m: Manifold) -> optax.GradientTransformation:
+  """Euclidean gradients in, tangent vectors at `params` out."""
+  return optax.stateless(lambda g, x: jax.tree.map(m.egrad2rgrad, x, g))
+
+
+def clip_norm(
+  m: Manifold, max_norm: Scalar, *, norm: Literal["riemannian", "chart"] = "riemannian"
+) -> optax.GradientTransformation:
+  """Shortens every tangent vector to at most `max_norm`, row by row.
+
+  Args:
+    m: the manifold.
+    max_norm: the longest that passes unchanged.
+    norm: length in the metric, or of the chart's coordinates as in the code of
+      [nickel2017poincare].
+  """
+
+  def clip(v: Array, x: Array) -> Array:
+    length = (m if norm == "riemannian" else _FLAT).norm(x, v)[..., None]
+    over = length > max_norm
+    return jnp.where(over, v * (max_norm / jnp.where(over, length, 1)), v)
+
+  return optax.stateless(lambda v, x: jax.tree.map(clip, v, x))
+
+
+def _carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
+  """The state with its tangents transported from points x to y."""
+
+  def carry(node: PyTree) -> PyTree:
+    if type(node) not in TANGENTS:
+      return node
+    moved = {
+      name: jax.tree.map(m.transport, x, y, getattr(node, name)) for name in TANGENTS[type(node)]
+    }
+    return node._replace(**moved)
+
+  return jax.tree.map(carry, state, is_leaf=lambda node: type(node) in TANGENTS)
+
+
+def riemannian(
+  m: Manifold, *tangent_links: optax.GradientTransformation, move: Literal["exp", "retract"] = "exp"
+) -> optax.GradientTransformation:
+  """A transformation of points from links that act on tangent vectors.
+
+  Tangents kept in the links' states (momentum, first moments) are transported to the new points.
+
+  Args:
+    m: the manifold all of `params` lie on; for trees only partly on it see `optax.partition`.
+    *tangent_links: what stands between gradient and step; the last one scales by −η.
+    move: follow the geodesic, or the cheaper retraction of `m`.
+
+  Raises:
+    ValueError: no such move.
+  """
+  if move not in ("exp", "retract"):
+    raise ValueError(f'move must be "exp" or "retract", got {move!r}')
+  inner = optax.chain(to_riemannian(m), *tangent_links)
+  if m.ops is euclidean:  # x + v is the point itself: no rounding of (x + v) − x
+    return inner
+
+  def update(g: PyTree, state: PyTree, x: PyTree | None = None) -> tuple[PyTree, PyTree]:
+    if x is None:
+      raise ValueError("a Riemannian step needs params: update(grads, state, params)")
+    v, state = inner.update(g, state, x)
+    go = m.exp if move == "exp" else m.retract
+    y = jax.tree.map(lambda x, v: m.proj(go(x, v)), x, v)
+    # y − x is exact where x and y are close; proj's margin absorbs what apply_updates rounds.
+    return jax.tree.map(jnp.subtract, y, x), _carry(m, state, x, y)
+
+  return optax.GradientTransformation(inner.init, update)
+
+
+_FLAT = euclidean.manifold()
+
+
+def burn_in(learning_rate: Scalar, steps: int, factor: float) -> optax.Schedule:
+  """`learning_rate`·`factor` for the first `steps` steps, then `learning_rate`."""
+  return lambda count: jnp.where(count < steps, learning_rate * factor, learning_rate)

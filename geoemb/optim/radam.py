@@ -1,0 +1,83 @@
+"""Riemannian Adam and AMSGrad [becigneul2019radam] §4."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from geoemb.manifolds import Manifold
+from geoemb.optim import links
+from geoemb.optim.links import ScaleByRAdamState
+from geoemb.typing import PyTree, Scalar
+
+
+def scale_by_radam(
+  m: Manifold, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, amsgrad: bool = False
+) -> optax.GradientTransformation:
+  """m̂_t / (√v̂_t + ε) for tangents at `params`; a link for `links.riemannian`.
+
+  v_t averages ‖grad‖² of each factor of the manifold: one number a point on curved space, since a
+  per-coordinate scale would depend on the chart, and one per coordinate on flat space, which is a
+  product of lines; there this is Adam bit for bit.
+
+  Args:
+    m: the manifold.
+    b1: decay of the first moment.
+    b2: decay of the second.
+    eps: ε, added to the root.
+    amsgrad: use the largest v_t so far; bias-corrected after the maximum, as optax does.
+  """
+
+  def init(x: PyTree) -> ScaleByRAdamState:
+    nu = jax.tree.map(lambda x: jnp.zeros_like(m.component_inner(x, x)), x)
+    nu_max = nu if amsgrad else ()
+    return ScaleByRAdamState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, x), nu, nu_max)
+
+  def update(
+    g: PyTree, state: ScaleByRAdamState, x: PyTree | None = None
+  ) -> tuple[PyTree, ScaleByRAdamState]:
+    count = optax.safe_increment(state.count)
+    mu = optax.tree.update_moment(g, state.mu, b1, 1)
+    nu = jax.tree.map(
+      lambda x, g, v: (1 - b2) * m.component_inner(x, g) + b2 * v, x, g, state.nu
+    )
+    nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else ()
+    mu_hat = optax.tree.bias_correction(mu, b1, count)
+    nu_hat = optax.tree.bias_correction(nu_max if amsgrad else nu, b2, count)
+    v = jax.tree.map(lambda a, b: a / (jnp.sqrt(b) + eps), mu_hat, nu_hat)
+    return v, ScaleByRAdamState(count, mu, nu, nu_max)
+
+  return optax.GradientTransformation(init, update)
+
+
+def radam(
+  learning_rate: optax.ScalarOrSchedule,
+  m: Manifold,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  amsgrad: bool = False,
+  max_step: Scalar | None = None,
+  move: Literal["exp", "retract"] = "exp",
+) -> optax.GradientTransformation:
+  """Riemannian Adam; moments are transported along each step. Arguments as in `scale_by_radam`.
+
+  Args:
+    learning_rate: η, a number or a schedule.
+    m: the manifold.
+    b1: decay of the first moment.
+    b2: decay of the second.
+    eps: ε, added to the root.
+    amsgrad: use the largest second moment so far.
+    max_step: longest step, in the metric.
+    move: follow the geodesic, or the cheaper retraction of `m`.
+  """
+  chain = [
+    scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad),
+    optax.scale_by_learning_rate(learning_rate),
+  ]
+  if max_step is not None:
+    chain.append(links.clip_norm(m, max_step))
+  return links.riemannian(m, *chain, move=move)
