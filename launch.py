@@ -165,6 +165,8 @@ def set_up_logging() -> None:
   """Our own INFO lines and everybody's warnings, on stderr."""
 
   def ours(record) -> bool:
+    if "orbax" in record.pathname:  # what its threads log is raised too, and told in a line
+      return False
     return record.levelno >= logging.converter.STANDARD_WARNING or record.pathname.startswith(ROOT)
 
   flags.FLAGS.mark_as_parsed()  # absl warns of logging before that
@@ -248,8 +250,8 @@ def main(argv: Sequence[str]) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except (ValueError, OSError) as e:
-    if isinstance(e, OSError) and e.filename and e.errno:
-      message, code = errors.os_error(e, f"{e.filename}"), errors.FAILED
+    if isinstance(e, OSError) and (e.filename or errors.disk(e)):
+      message, code = errors.os_error(e, e.filename or "cannot write"), errors.FAILED
     elif is_message(e):
       message, code = str(e), errors.FAILED
     else:

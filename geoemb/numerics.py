@@ -1,6 +1,7 @@
 """Special functions and guards: every stability trick of the library lives here, once.
 
-All of them compute in the dtype they are given and are finite, in value and gradient, for finite input.
+All of them compute in the dtype they are given, and are finite, in value and gradient, for finite
+input.
 """
 
 import functools
@@ -29,11 +30,11 @@ def dots(x: Array, y: Array) -> Array:
 
 
 def bound(x: Array, limit: Scalar) -> Array:
-  """x with every entry limited to [−limit, limit], [...]; gradient 0 beyond, NaN stays NaN.
+  """Every entry limited to [−limit, limit], [...]; gradient 0 beyond, NaN stays NaN.
 
   A `where` and not `clip`, whose gradient XLA may drop at the bound on GPUs (jax ≤ 0.11.1).
   """
-  return jnp.where(jnp.abs(x) > limit, jnp.sign(x) * limit, x)
+  return jnp.where(x > limit, limit, jnp.where(x < -limit, -limit, x))
 
 
 def rounded(x: Array) -> Array:
@@ -68,7 +69,7 @@ def pow2(x: Array) -> Array:
 
 @jax.custom_jvp
 def co_square(x: Array, c: Array) -> Array:
-  """1 − c‖x‖² over the last axis, [..., 1], with an absolute error of about eps/1000 where c‖x‖² ≤ 1.
+  """1 − c‖x‖² over the last axis, [...], to about eps/1000 where c‖x‖² ≤ 1; at least −1.
 
   Near the unit sphere a plain sum has lost what matters: its rounding is of the size of eps. So the
   squares of the leading half of the digits are summed first, on a grid on which they, their sum and
@@ -76,54 +77,69 @@ def co_square(x: Array, c: Array) -> Array:
   """
   p = pow2(jnp.sqrt(pow2(c)))
   m = c / (p * p)  # in [1, 4), exact
-  z = bound(x, root_max(x.dtype)) * p  # exact; ‖z‖ < 1 inside
-  grid = 2.0 ** ((jnp.finfo(x.dtype).nmant + 1) // 2)  # 12 or 26 bits
-  hi = jnp.trunc(z * grid) / grid  # not rounded: the sum must not exceed 1
-  s = jnp.sum(hi * hi, axis=-1, keepdims=True)
-  rest = jnp.sum((z - hi) * (z + hi), axis=-1, keepdims=True)
+  z = x * p  # exact; ‖z‖ < 1 inside
+  grid = 2.0 ** (jnp.finfo(x.dtype).nmant // 2)  # squares then are on 2^-22 or 2^-52
+  hi = jnp.round(z * grid) / grid
+  s = jnp.sum(hi * hi, axis=-1)
+  rest = jnp.sum((z - hi) * (z + hi), axis=-1)
   s_hi = jnp.floor(s * grid) / grid
   m_hi, m_lo = split(m)
-  return (1 - m_hi * s_hi) - (m_hi * (s - s_hi) + m_lo * s + m * rest)
+  fine = (1 - m_hi * s_hi) - (m_hi * (s - s_hi) + m_lo * s + m * rest)
+  # s is not NaN for any finite x, as `rest` is where it overflows
+  return jnp.where(s > 2, -1, jnp.where(fine > -1, fine, -1))
 
 
 @co_square.defjvp
 def _co_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (x, c), (dx, dc) = primals, tangents
-  x = bound(x, root_max(x.dtype))
-  by_c = jnp.sum(x * x, axis=-1, keepdims=True) * dc
-  return co_square(x, c), -2 * c * jnp.sum(x * dx, axis=-1, keepdims=True) - by_c
+  value = co_square(x, c)
+  inside = value > -1
+  x = jnp.where(inside[..., None], x, 0)
+  tangent = -2 * c * jnp.sum(x * dx, axis=-1) - jnp.sum(x * x, axis=-1) * dc
+  return value, tangent
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def safe_norm(x: Array, keepdims: bool = False) -> Array:
-  """Euclidean norm over the last axis, [...] (or [..., 1]), with gradient 0 at 0.
+@jax.custom_jvp
+def norm(x: Array) -> Array:
+  """Euclidean norm √Σx² over the last axis, [...], with gradient 0 at 0.
+
+  For entries of at most `root_max`, and taken for 0 where the squares underflow; a quarter of the
+  cost of `safe_norm`.
+  """
+  return jnp.sqrt(jnp.sum(x * x, axis=-1))
+
+
+@jax.custom_jvp
+def safe_norm(x: Array) -> Array:
+  """Euclidean norm over the last axis, [...], of any finite x, with gradient 0 at 0.
 
   Entries beyond the square root of the dtype's range are scaled by a power of two first, which
-  is exact: nothing overflows or is lost, and ordinary numbers keep the bits of √Σx².
+  is exact: nothing overflows or is lost, and ordinary numbers keep the bits of √Σx². A norm beyond
+  the largest number is that number.
   """
   info = jnp.finfo(x.dtype)
   k = (info.maxexp * 25) // 32  # float32: 2^±100 brings all of [2^-126, 2^128] within 2^±60
-  top = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
-  scale = jnp.where(top > 2.0 ** (k // 2), 2.0**-k, jnp.where(top < 2.0 ** (-k // 2), 2.0**k, 1.0))
+  top = jnp.max(jnp.abs(x), axis=-1)
+  scale = jnp.where(top > 2.0 ** (k // 2), 2.0**-k, jnp.where(top < 2.0 ** (-k // 2), 2.0**k, 1))
   scale = scale.astype(x.dtype)
-  scaled = x * scale
-  norm = jnp.sqrt(jnp.sum(scaled * scaled, axis=-1, keepdims=True)) / scale
-  norm = jnp.where(norm > float(info.max), float(info.max), norm)
-  return norm if keepdims else norm[..., 0]
+  scaled = x * scale[..., None]
+  return bound(jnp.sqrt(jnp.sum(scaled * scaled, axis=-1)) / scale, float(info.max))
 
 
-@safe_norm.defjvp
-def _safe_norm_jvp(keepdims: bool, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _norm_jvp(function: Callable, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (x,), (dx,) = primals, tangents
-  norm = safe_norm(x, True)
-  tangent = jnp.sum(x / jnp.where(norm > 0, norm, 1) * dx, axis=-1, keepdims=True)
-  return (norm, tangent) if keepdims else (norm[..., 0], tangent[..., 0])
+  r = function(x)
+  return r, jnp.sum(x / jnp.where(r > 0, r, 1)[..., None] * dx, axis=-1)
+
+
+norm.defjvp(functools.partial(_norm_jvp, norm))
+safe_norm.defjvp(functools.partial(_norm_jvp, safe_norm))
 
 
 def unit(x: Array) -> Array:
-  """x / ‖x‖ over the last axis, [..., d]; 0 at 0."""
-  norm = safe_norm(x, True)
-  return x / jnp.where(norm > 0, norm, 1)
+  """The direction x / ‖x‖ over the last axis, [..., d]; 0 at 0."""
+  r = safe_norm(x)
+  return x / jnp.where(r > 0, r, 1)[..., None]
 
 
 def noise(dtype: jnp.dtype) -> float:
@@ -160,14 +176,28 @@ def hypot1(x: Array) -> Array:
   return big * jnp.sqrt(1 + (small / big) ** 2)
 
 
+@jax.custom_jvp
 def hypot(x: Array, y: Array) -> Array:
   """√(x² + y²), [...], without overflow or underflow; gradient 0 at (0, 0)."""
-  return safe_norm(jnp.stack(jnp.broadcast_arrays(x, y), axis=-1))
+  a, b = jnp.abs(x), jnp.abs(y)
+  big, small = jnp.where(a > b, a, b), jnp.where(a > b, b, a)
+  return big * jnp.sqrt(1 + (small / jnp.where(big > 0, big, 1)) ** 2)
+
+
+@hypot.defjvp
+def _hypot_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x, y), (dx, dy) = primals, tangents
+  h = hypot(x, y)
+  some = jnp.where(h > 0, h, 1)
+  return h, x / some * dx + y / some * dy
 
 
 @jax.custom_jvp
 def asinh(x: Array) -> Array:
-  """arcsinh x, [...]; jax 0.10's own derivative is 0 in float32 beyond 1.8e19, where x² overflows."""
+  """Inverse hyperbolic sine, [...].
+
+  The derivative of jax 0.10 is 0 in float32 beyond 1.8e19, where x² overflows.
+  """
   return jnp.arcsinh(x)
 
 
@@ -179,12 +209,13 @@ def _asinh_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def arcosh(x: Array) -> Array:
-  """arcosh x, [...], by log1p of x − 1, so that no digit of x − 1 is lost; 0 with gradient 0 below 1.
+  """Inverse hyperbolic cosine, [...]; 0 with gradient 0 at and below 1.
 
-  Where x itself was rounded near 1 use a form in the chord instead, such as `arc`.
+  By log1p of x − 1, so that no digit of that is lost. Where x itself was rounded
+  near 1 use a form in the chord instead, such as `arc`.
   """
   t = jnp.where(x > 1, x - 1, 0)
-  ordinary = t < 1e6  # beyond, √(t(t+2)) = t + 1 to rounding, and would overflow
+  ordinary = t < 1e8  # beyond, √(t(t+2)) = t + 1 to rounding, and would overflow
   s = jnp.where(ordinary, t, 1)
   return jnp.where(
     ordinary, jnp.log1p(s + jnp.sqrt(s * (s + 2))), jnp.log(jnp.where(ordinary, 1, x)) + math.log(2)
@@ -257,13 +288,14 @@ def _arc_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def arc_affinity(h: Array, c: Scalar) -> Array:
-  """exp(−arc(h, c)), [...], without arsinh or exp where c = 1: (√(1 + c h²) + √c h)^(−2/√c).
+  """exp(−arc(h, c)), [...], (√(1 + c h²) + √c h)^(−2/√c): products where 2/√c is whole.
 
   Unlike `arc` it takes no derivative by c: the closed form is for training loops at a fixed c.
   """
+  power = 2 / math.sqrt(c)
   z = math.sqrt(c) * h
   grown = jnp.sqrt(1 + z * z) + z
-  return 1 / (grown * grown) if c == 1 else grown ** (-2 / math.sqrt(c))
+  return grown ** (-int(power) if power.is_integer() and power < 16 else -power)
 
 
 @arc_affinity.defjvp

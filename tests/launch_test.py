@@ -135,18 +135,16 @@ def test_help_and_list_name_what_there_is(command_line, toy):
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(command_line, toy):
   whole = command_line(toy, *LONG, "--workdir=whole")
   assert whole.returncode == 0, whole.stderr
-  rng, kills, workdir = random.Random(0), 0, command_line.cwd / "cut"
-  metrics = workdir / "metrics.jsonl"
-  for _ in range(5):
+  rng, workdir = random.Random(0), command_line.cwd / "cut"
+  reached = lambda step: any(row["step"] >= step for row in lines(workdir)[-1:])
+  for i in range(5):
     process = command_line.start(toy, *LONG, "--workdir=cut")
-    before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-    # Opening the file for resuming is the first change; training begins soon after it.
-    wait_for(lambda b=before: metrics.exists() and metrics.stat().st_mtime_ns != b, process)
-    time.sleep(rng.uniform(0, 0.4))
-    kills += process.poll() is None
+    until = 150_000 * (i + rng.random())
+    wait_for(lambda until=until: reached(until), process)
+    time.sleep(rng.uniform(0, 0.05))
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-  assert kills == 5
   last = command_line(toy, *LONG, "--workdir=cut")
   assert last.returncode == 0, last.stderr
   assert "resuming from the checkpoint of step" in last.stderr
@@ -174,6 +172,18 @@ def test_a_signal_saves_and_the_same_command_resumes(command_line, toy, signum):
   step = int(last.split("at step ")[1].split()[0])
   assert (workdir / "checkpoints" / str(step)).exists()
   assert not (workdir / "result.json").exists()
+
+
+def test_a_second_interrupt_exits_at_once(command_line, toy):
+  workdir = command_line.cwd / "cut"
+  process = command_line.start(toy, "--config.steps=1_000_000_000", "--workdir=cut")
+  wait_for((workdir / "metrics.jsonl").exists, process)
+  process.send_signal(signal.SIGINT)
+  while "once more to exit at once" not in (line := process.stderr.readline()):
+    assert line, "it ended without a word"
+  process.send_signal(signal.SIGINT)
+  process.communicate(timeout=60)
+  assert process.returncode == 130
 
 
 def test_a_loss_that_is_not_finite_is_one_line(command_line, toy):

@@ -20,7 +20,9 @@ The format, in full:
     that counts them; nodes of self loops alone are dropped too.
   - A cycle is logged as a warning, and refused where the closure is asked for.
 
-Reading takes seconds a million edges and about 100 bytes an edge and 250 a node.
+Ten million edges take about half a minute on one core, most of it in looking up names, and 1.0 GB
+with a million nodes, 1.8 GB with ten million (measured). A file with quotes or comments throughout
+is read line by line, in about twice the time.
 """
 
 import csv

@@ -137,15 +137,13 @@ def _import(path: str) -> types.ModuleType:
 
 
 def _light(node: ast.stmt) -> bool:
-  """Whether a top-level statement can be executed without importing jax."""
+  """Whether a top-level statement is executed: all but imports of jax and what is decorated."""
   if isinstance(node, ast.Import):
     return all(alias.name in _LIGHT for alias in node.names)
   if isinstance(node, ast.ImportFrom):
     full = [f"{node.module}.{alias.name}" for alias in node.names]
     return node.module in (*_LIGHT, "__future__") or all(name in _LIGHT for name in full)
-  if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-    return isinstance(node, ast.ClassDef) or not node.decorator_list
-  return isinstance(node, (ast.Assign, ast.AnnAssign))
+  return not (isinstance(node, ast.FunctionDef) and node.decorator_list)
 
 
 def _declarations(path: str, tree: ast.Module) -> Mapping[str, Any]:

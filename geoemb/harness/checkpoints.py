@@ -6,10 +6,12 @@ and renamed when complete.
 """
 
 import contextlib
+import errno
 import functools
 import json
 import os
 import shutil
+import sys
 import zlib
 from typing import Any, NamedTuple
 
@@ -20,6 +22,8 @@ from absl import logging
 
 from geoemb.harness import errors, workdirs
 from geoemb.typing import PyTree
+
+_MARGIN = 1 << 16  # bytes a checkpoint needs beside its arrays
 
 
 class Restored(NamedTuple):
@@ -85,6 +89,7 @@ class Checkpoints:
     self._tmp = os.path.join(self._folder, "tmp")
     self._keep = keep
     self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
 
   def steps(self) -> list[int]:
     """Steps that have a checkpoint, ascending; whether it is whole is not known yet."""
@@ -103,6 +108,8 @@ class Checkpoints:
     try:
       shutil.rmtree(self._tmp, ignore_errors=True)  # of a killed run
       os.makedirs(self._tmp)
+      if shutil.disk_usage(self._tmp).free < sum(x.nbytes for x in leaves.values()) + _MARGIN:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before Orbax's threads find out
       self._orbax.save(state, args=ocp.args.StandardSave(leaves))
       meta = meta | {"step": step, "files": _checksums(state)}
       workdirs.write_json(os.path.join(self._tmp, "meta.json"), meta | {"seal": _seal(meta)})
@@ -184,3 +191,9 @@ class Checkpoints:
   def close(self) -> None:
     """Ends Orbax's threads."""
     self._orbax.close()
+    sys.unraisablehook = self._hook
+
+  def _unraisable(self, what: Any) -> None:
+    """Ignores what tensorstore cannot deliver to Orbax after a failure that was raised anyway."""
+    if "Event loop is closed" not in str(what.exc_value):
+      self._hook(what)

@@ -1,6 +1,7 @@
 """Ways a run ends early that are no fault of the code: one line for the user and an exit code."""
 
 import errno
+import re
 
 FAILED = 1  # the run could not go on
 USAGE = 2  # the command line or the workdir asks for something that cannot be
@@ -19,16 +20,24 @@ class Abort(Exception):  # noqa: N818 (it is not always an error)
     self.code = code
 
 
+_REASONS = (  # errno, what libraries say that carry no errno, what we say
+  (errno.ENOSPC, r"no space left|\d+ requested and \d+ written", "the disk is full"),
+  (errno.EDQUOT, r"quota exceeded", "the disk quota is used up"),
+  (errno.EROFS, r"read-only file system", "the file system is read-only"),
+  (errno.EACCES, r"permission denied", "permission denied"),
+  (errno.EPERM, r"operation not permitted", "permission denied"),
+)
+
+
+def disk(error: BaseException) -> str | None:
+  """Why a write failed, in plain words, if it is for want of space or permission; else None."""
+  for number, words, reason in _REASONS:
+    if getattr(error, "errno", None) == number or re.search(words, str(error), re.IGNORECASE):
+      return reason
+  return None
+
+
 def os_error(error: BaseException, doing: str) -> str:
-  """One line for a failed write: what was being done, and why it failed in plain words."""
-  text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-  number = getattr(error, "errno", None)
-  if number == errno.ENOSPC or "no space left" in str(error).lower():
-    text = "the disk is full"
-  elif number == errno.EDQUOT or "quota exceeded" in str(error).lower():
-    text = "the disk quota is used up"
-  elif number == errno.EROFS or "read-only file system" in str(error).lower():
-    text = "the file system is read-only"
-  elif number in (errno.EACCES, errno.EPERM):
-    text = "permission denied"
-  return f"{doing}: {text}"
+  """One line for a failed write: what was being done, and why it failed."""
+  text = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return f"{doing}: {disk(error) or getattr(error, 'strerror', None) or text}"

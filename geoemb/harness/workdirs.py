@@ -48,25 +48,28 @@ def locked(workdir: str) -> Iterator[None]:
   path = os.path.join(workdir, "lock")
   try:
     os.makedirs(workdir, exist_ok=True)
-    f = open(path, "a+")  # noqa: SIM115 (closed below)
+    f = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
   except OSError as e:
     raise errors.Abort(errors.os_error(e, f"cannot write to workdir {workdir}")) from e
-  with f:
-    try:
-      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-      f.seek(0)
-      owner = f.read().strip()
-      if owner != str(os.getpid()):
-        raise errors.Abort(
-          f"workdir {workdir} is in use by process {owner or 'unknown'}; wait for it, stop it, "
-          "or use another --workdir"
-        ) from e
-    else:
-      f.truncate(0)
-      f.write(str(os.getpid()))
-      f.flush()
+  try:
+    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.ftruncate(f, 0)
+    os.write(f, str(os.getpid()).encode())
+  except BlockingIOError as e:
+    owner = os.read(f, 32).decode()
+    if owner != str(os.getpid()):
+      os.close(f)
+      raise errors.Abort(
+        f"workdir {workdir} is in use by process {owner or 'unknown'}; wait for it, stop it, "
+        "or use another --workdir"
+      ) from e
+  except OSError as e:
+    os.close(f)
+    raise errors.Abort(errors.os_error(e, f"cannot write to workdir {workdir}")) from e
+  try:
     yield
+  finally:
+    os.close(f)
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> str:

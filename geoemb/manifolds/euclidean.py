@@ -1,4 +1,4 @@
-"""Flat space ℝ^d, K = 0. `c` is accepted, so that all geometries are called alike, and has no effect.
+"""Flat space ℝ^d, K = 0; `c` has no effect and is there so that all geometries are called alike.
 
 Points and tangents are [..., d]; leading axes broadcast.
 """
@@ -37,32 +37,32 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """x + v, [..., d]."""
+  """The point x + v, [..., d]."""
   return x + v
 
 
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
-  """y − x, [..., d]."""
+  """The difference y − x, [..., d]."""
   return y - x
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """v itself, [..., d]."""
+  """The vector v itself, [..., d]."""
   return jnp.broadcast_to(v, jnp.broadcast_shapes(x.shape, y.shape, v.shape))
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
-  """x itself, [..., d]."""
+  """The point x itself, [..., d]."""
   return x
 
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
-  """g itself, [..., d]."""
+  """The gradient g itself, [..., d]."""
   return g
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """x + v, [..., d]."""
+  """The point x + v, [..., d]."""
   return x + v
 
 
@@ -104,7 +104,7 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:
-  """Features [..., d + 1]: query(x)·key(y) = ‖y‖²/2 − x·y, half the square less ‖x‖²/2.
+  """Features [..., d + 1] with inner product ‖y‖²/2 − x·y: half the square less ‖x‖²/2.
 
   Resolves squared distances to about eps·(‖x‖² + ‖y‖²).
   """

@@ -11,6 +11,7 @@ c > 1. That is a radius of 42 (float32) or 352 (float64), over √c.
 Source: [nickel2018lorentz] §3.
 """
 
+import math
 import sys
 
 import jax
@@ -33,16 +34,16 @@ def _time(r: Array, c: Array) -> Array:
 
 
 def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [..., 1]."""
-  return jnp.sum(x * y, axis=-1, keepdims=True)
+  """Inner products over the last axis, [...]."""
+  return jnp.sum(x * y, axis=-1)
 
 
-def _split(x: Array, *tangents: Array) -> tuple[Array, Array, list[tuple[Array, Array]]]:
-  """‖x‖ [..., 1], x/‖x‖, and each tangent's parts along x, [..., 1], and across it, [..., d]."""
-  r = numerics.safe_norm(x, True)
-  n = x / jnp.where(r > 0, r, 1)
+def _split(x: Array, *tangents: Array) -> tuple[Array, list[tuple[Array, Array]]]:
+  """‖x‖, [...], and each tangent's parts along x, [...], and across it, [..., d]."""
+  r = numerics.norm(x)
+  n = x / jnp.where(r > 0, r, 1)[..., None]
   along = [_dot(n, v) for v in tangents]
-  return r, n, [(a, v - a * n) for a, v in zip(along, tangents)]
+  return r, [(a, v - a[..., None] * n) for a, v in zip(along, tangents)]
 
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -54,19 +55,16 @@ def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   cap = _cap(c)
   u, v = numerics.bound(u, cap), numerics.bound(v, cap)
-  r, _, ((u_r, u_s), (v_r, v_s)) = _split(numerics.bound(x, cap), u, v)
+  r, ((u_r, u_s), (v_r, v_s)) = _split(numerics.bound(x, cap), u, v)
   t = _time(r, c)
-  return (_dot(u_s, v_s) + (u_r / t) * (v_r / t))[..., 0]
+  return _dot(u_s, v_s) + (u_r / t) * (v_r / t)
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]; its gradient is 0 at u = 0."""
-  return _norm(x, u, jnp.asarray(c, x.dtype))[..., 0]
-
-
-def _norm(x: Array, u: Array, c: Array) -> Array:
-  r, _, ((u_r, u_s),) = _split(numerics.bound(x, _cap(c)), u)
-  return numerics.safe_norm(jnp.concatenate([u_s, u_r / _time(r, c)], axis=-1), True)
+  c = jnp.asarray(c, x.dtype)
+  r, ((u_r, u_s),) = _split(numerics.bound(x, _cap(c)), u)
+  return numerics.hypot(numerics.safe_norm(u_s), u_r / _time(r, c))
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -88,17 +86,18 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
   """What `_half_chord` and its derivative are made of.
 
   Returns:
-    h [..., 1] = sinh(√c d/2)/√c; σ [..., 1] = sinh(a − b)/√c; w [..., d] = x̂ − ŷ;
-    then x̂, ŷ [..., d], ‖x‖, ‖y‖, T_x, T_y and (x − y)·(x + y)/(‖x‖ + ‖y‖) = ‖x‖ − ‖y‖, [..., 1].
+    w [..., d] = x̂ − ŷ, x̂, ŷ [..., d]; then, [...], h = sinh(√c d/2)/√c, σ = sinh(a − b)/√c,
+    ‖x‖, ‖y‖, T_x, T_y and ρ = ‖x‖ − ‖y‖.
   """
   cap = _cap(c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  r_x, r_y = numerics.safe_norm(x, True), numerics.safe_norm(y, True)
-  n_x, n_y = x / jnp.where(r_x > 0, r_x, 1), y / jnp.where(r_y > 0, r_y, 1)
+  r_x, r_y = numerics.norm(x), numerics.norm(y)
+  n_x = x / jnp.where(r_x > 0, r_x, 1)[..., None]
+  n_y = y / jnp.where(r_y > 0, r_y, 1)[..., None]
   t_x, t_y = _time(r_x, c), _time(r_y, c)
   delta = x - y
   r_sum = r_x + r_y
-  rho = _dot(delta, (x + y) / jnp.where(r_sum > 0, r_sum, 1))
+  rho = _dot(delta, x + y) / jnp.where(r_sum > 0, r_sum, 1)
   # sinh(a − b) = (sinh² a − sinh² b) / (sinh a cosh b + cosh a sinh b)
   mixed = r_x * t_y + r_y * t_x
   sigma = rho * (r_sum / jnp.where(mixed > 0, mixed, 1))
@@ -108,10 +107,11 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
   middle = n_x + n_y
   mm = _dot(middle, middle)
   acute = mm > 1
-  w = w - jnp.where(acute, _dot(w, middle) / jnp.where(acute, mm, 1), 0) * middle
+  w = w - jnp.where(acute, _dot(w, middle) / jnp.where(acute, mm, 1), 0)[..., None] * middle
   h_r = sigma / jnp.sqrt(2 * (1 + jnp.sqrt(1 + c * sigma * sigma)))
-  h_s = jnp.sqrt(r_x) * jnp.sqrt(r_y) * 0.5 * numerics.safe_norm(w, True)
-  return numerics.hypot(h_r, h_s), sigma, w, n_x, n_y, r_x, r_y, t_x, t_y, rho
+  h_s = jnp.sqrt(r_x) * jnp.sqrt(r_y) * 0.5 * numerics.norm(w)
+  h = jnp.sqrt(h_r * h_r + h_s * h_s)
+  return w, n_x, n_y, h, sigma, r_x, r_y, t_x, t_y, rho
 
 
 def _across(delta: Array, rho: Array, x: Array, y: Array, r_x: Array, r_y: Array) -> Array:
@@ -121,18 +121,19 @@ def _across(delta: Array, rho: Array, x: Array, y: Array, r_x: Array, r_y: Array
   half as many digits again, in parts, and those of its leading halves is exact.
   """
   first = r_x > r_y
-  short, r_short, r_long = (jnp.where(first, b, a) for a, b in ((x, y), (r_x, r_y), (r_y, r_x)))
+  short = jnp.where(first[..., None], y, x)
+  r_short, r_long = jnp.where(first, r_y, r_x), jnp.where(first, r_x, r_y)
   k = numerics.bound(rho / jnp.where(r_short > 0, r_short, 1), numerics.root_max(x.dtype))
-  k_hi, k_lo = numerics.split(k)
+  k_hi, k_lo = (half[..., None] for half in numerics.split(k))
   s_hi, s_lo = numerics.split(short)
   rest = numerics.rounded(k_hi * s_lo) + numerics.rounded(k_lo * short)
-  return ((delta - k_hi * s_hi) - rest) / jnp.where(r_long > 0, r_long, 1)
+  return ((delta - k_hi * s_hi) - rest) / jnp.where(r_long > 0, r_long, 1)[..., None]
 
 
 @jax.custom_jvp
 def _half_chord(x: Array, y: Array, c: Array) -> Array:
   """sinh(√c d/2)/√c, [...]."""
-  return _polar(x, y, c)[0][..., 0]
+  return _polar(x, y, c)[3]
 
 
 @_half_chord.defjvp
@@ -143,13 +144,13 @@ def _half_chord_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   ∂h/∂c = −τ²/(8h T_x T_y), where T_x − T_y = cτ.
   """
   (x, y, c), (dx, dy, dc) = primals, tangents
-  h, sigma, w, n_x, n_y, r_x, r_y, t_x, t_y, rho = _polar(x, y, c)
+  w, n_x, n_y, h, sigma, r_x, r_y, t_x, t_y, rho = _polar(x, y, c)
   scale = jnp.where(h > 0, 0.25 / jnp.where(h > 0, h, 1), 0)
-  by_x = r_y * w + n_x * (sigma / t_x)
-  by_y = -r_x * w - n_y * (sigma / t_y)
+  by_x = r_y[..., None] * w + n_x * (sigma / t_x)[..., None]
+  by_y = -r_x[..., None] * w - n_y * (sigma / t_y)[..., None]
   tau = rho * ((r_x + r_y) / (t_x + t_y))
-  by_c = -0.5 * (tau / t_x) * (tau / t_y) * dc
-  return h[..., 0], (scale * (_dot(by_x, dx) + _dot(by_y, dy) + by_c))[..., 0]
+  by_c = -0.5 * (tau / t_x) * (tau / t_y)
+  return h, scale * (_dot(by_x, dx) + _dot(by_y, dy) + by_c * dc)
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -158,14 +159,14 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   The result is capped as by `proj`; tangents longer than the cap's radius are shortened to it.
   """
   c = jnp.asarray(c, x.dtype)
-  cap = _cap(c)
-  x = numerics.bound(x, cap)
-  length = jnp.sqrt(c) * _norm(x, v, c)
-  longest = jnp.arcsinh(jnp.asarray(numerics.root_max(x.dtype), x.dtype))
+  x = numerics.bound(x, _cap(c))
+  length = jnp.sqrt(c) * norm(x, v, c=c)
+  longest = math.asinh(numerics.root_max(x.dtype))
   over = length > longest
   short = jnp.where(over, longest / jnp.where(over, length, 1), 1)
   length = length * short
-  return proj(jnp.cosh(length) * x + numerics.sinh_over(length) * (v * short), c=c)
+  scale = numerics.sinh_over(length) * short
+  return proj(jnp.cosh(length)[..., None] * x + scale[..., None] * v, c=c)
 
 
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -173,9 +174,10 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   cap = _cap(c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  h = _half_chord(x, y, c)[..., None]
-  d = jnp.sqrt(c) * numerics.arc(h, c)
-  return (y - x - 2 * c * h * h * x) / numerics.sinh_over(d)
+  h = _half_chord(x, y, c)
+  z = jnp.sqrt(c) * h
+  scale = numerics.asinh_over(z) / numerics.hypot1(z)  # D/sinh D for z = sinh(D/2)
+  return scale[..., None] * (y - x) - (2 * c * h * h * scale)[..., None] * x
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -186,16 +188,16 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   cap = _cap(c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  h = _half_chord(x, y, c)[..., None]
-  k = _dot(_covector(x, y, c), v) / (2 * (1 + c * h * h))
-  return v - c * k * (x + y)
+  h = _half_chord(x, y, c)
+  k = c * _dot(_covector(x, y, c), v) / (2 * (1 + c * h * h))
+  return v - k[..., None] * (x + y)
 
 
 @jax.custom_jvp
 def _covector(x: Array, y: Array, c: Array) -> Array:
-  """x T_y/T_x − y, [..., d], by parts as in the derivative of the half chord."""
-  _, sigma, w, n_x, _, _, r_y, t_x, _, _ = _polar(x, y, c)
-  return r_y * w + n_x * (sigma / t_x)
+  """The vector x T_y/T_x − y, [..., d], by parts as in the derivative of the half chord."""
+  w, n_x, _, _, sigma, _, r_y, t_x, _, _ = _polar(x, y, c)
+  return r_y[..., None] * w + n_x * (sigma / t_x)[..., None]
 
 
 @_covector.defjvp
@@ -203,18 +205,17 @@ def _covector_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   """Differentiates the form as it is written, which is smooth at the origin; the parts are not."""
 
   def plain(x: Array, y: Array, c: Array) -> Array:
-    r_x, r_y = numerics.safe_norm(x, True), numerics.safe_norm(y, True)
-    return x * (_time(r_y, c) / _time(r_x, c)) - y
+    return x * (_time(numerics.norm(y), c) / _time(numerics.norm(x), c))[..., None] - y
 
   return _covector(*primals), jax.jvp(plain, primals, tangents)[1]
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
-  """x, or its multiple at the cap on the norm where it is beyond, [..., d]."""
+  """The point x, or its multiple at the cap on the norm where it is beyond, [..., d]."""
   cap = _cap(jnp.asarray(c, x.dtype))
-  r = numerics.safe_norm(x, True)
+  r = numerics.safe_norm(x)
   out = r > cap
-  return jnp.where(out, x / jnp.where(out, r, 1) * cap, x)
+  return x * jnp.where(out, cap / jnp.where(out, r, 1), 1)[..., None]
 
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
@@ -223,11 +224,11 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   cap = _cap(c)
   x = numerics.bound(x, cap)
   along = c * _dot(x, numerics.bound(g, cap))
-  return g + numerics.bound(along, cap) * x
+  return g + numerics.bound(along, cap)[..., None] * x
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """x + v in the chart, capped, [..., d]."""
+  """The point x + v in the chart, capped, [..., d]."""
   return proj(x + v, c=c)
 
 
@@ -252,7 +253,7 @@ def origin(
 
 
 def _height(r: Array, c: Array) -> Array:
-  """(T − 1)/c = r²/(1 + T) for r² = ‖x‖², [..., 1]: how far the sheet has risen."""
+  """(T − 1)/c = r²/(1 + T) from r² = ‖x‖²: how far the sheet has risen."""
   return r / (1 + jnp.sqrt(1 + c * r))
 
 
@@ -267,42 +268,42 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
-  """exp(−pairwise(x, y)), [..., n, m], without transcendental functions at c = 1, a fixed number."""
+  """exp(−pairwise(x, y)), [..., n, m], by products where 2/√c is whole; c is a fixed number."""
   return numerics.arc_affinity(_pairwise_half_chord(x, y, jnp.asarray(c, x.dtype)), c)
 
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
   cap = _cap(c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  p_x = _height(_dot(x, x), c)
-  p_y = jnp.swapaxes(_height(_dot(y, y), c), -1, -2)
+  p_x = _height(_dot(x, x), c)[..., :, None]
+  p_y = _height(_dot(y, y), c)[..., None, :]
   total = p_x + p_y + c * p_x * p_y
   square = 0.5 * (total - numerics.dots(x, y))
   return numerics.safe_sqrt(square, numerics.noise(x.dtype) * total)
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:
-  """Features [..., d + 1]: query(x)·key(y) = 2 sinh²(√c d/2)/c − (T_x − 1)/c, that is −⟨x, y⟩ − T_x/c.
+  """Features [..., d + 1] with inner product −⟨x, y⟩ − T_x/c, that is (cosh(√c d) − T_x)/c.
 
   Resolves that to about eps·T_x T_y/c, and to eps·(‖x‖² + ‖y‖²) near the origin.
   """
   c = jnp.asarray(c, x.dtype)
   x = numerics.bound(x, _cap(c))
-  return jnp.concatenate([-x, jnp.sqrt(1 + c * _dot(x, x))], axis=-1)
+  return jnp.concatenate([-x, jnp.sqrt(1 + c * _dot(x, x))[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y and (T_y − 1)/c."""
   c = jnp.asarray(c, y.dtype)
   y = numerics.bound(y, _cap(c))
-  return jnp.concatenate([y, _height(_dot(y, y), c)], axis=-1)
+  return jnp.concatenate([y, _height(_dot(y, y), c)[..., None]], axis=-1)
 
 
 def to_ambient(x: Array, *, c: Scalar = 1.0) -> Array:
   """Ambient coordinates (t, x), [..., d + 1], with t² − ‖x‖² = 1/c."""
   c = jnp.asarray(c, x.dtype)
-  t = _time(numerics.safe_norm(numerics.bound(x, _cap(c)), True), c) / jnp.sqrt(c)
-  return jnp.concatenate([t, x], axis=-1)
+  t = _time(numerics.norm(numerics.bound(x, _cap(c))), c) / jnp.sqrt(c)
+  return jnp.concatenate([t[..., None], x], axis=-1)
 
 
 def from_ambient(p: Array, *, c: Scalar = 1.0) -> Array:
@@ -314,7 +315,7 @@ def to_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
   """The same point in the Poincaré ball, [..., d]: x/(1 + T). Far ones round to its boundary."""
   c = jnp.asarray(c, x.dtype)
   x = numerics.bound(x, _cap(c))
-  return x / (1 + _time(numerics.safe_norm(x, True), c))
+  return x / (1 + _time(numerics.norm(x), c))[..., None]
 
 
 def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
@@ -323,7 +324,7 @@ def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
   least = 0.5 * numerics.eps(x.dtype)  # as in the ball: the least positive 1 − c‖x‖²
   x = numerics.bound(x, 2 / jnp.sqrt(c))
   alpha = numerics.co_square(x, c)
-  return 2 * x / jnp.where(alpha > least, alpha, least)
+  return x * (2 / jnp.where(alpha > least, alpha, least))[..., None]
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

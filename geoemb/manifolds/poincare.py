@@ -24,24 +24,28 @@ _MARGIN = 4
 
 
 def _alpha(x: Array, c: Array) -> Array:
-  """α = 1 − c‖x‖², [..., 1], at least eps/2: the least positive value it can round to."""
-  least = 0.5 * numerics.eps(x.dtype)
-  alpha = numerics.co_square(x, c)
+  """α = 1 − c‖x‖², [...], at least eps/2."""
+  alpha, least = numerics.co_square(x, c), 0.5 * numerics.eps(x.dtype)
   return jnp.where(alpha > least, alpha, least)
+
+
+def _dot(x: Array, y: Array) -> Array:
+  """Inner products over the last axis, [...]."""
+  return jnp.sum(x * y, axis=-1)
 
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: λ² u·v."""
   c = jnp.asarray(c, x.dtype)
   limit = numerics.root_max(x.dtype) * numerics.eps(x.dtype)  # leaves room for λ² ≤ (4/eps)²
-  uv = jnp.sum(numerics.bound(u, limit) * numerics.bound(v, limit), axis=-1)
-  return (2 / _alpha(x, c)[..., 0]) ** 2 * uv
+  lam = 2 / _alpha(x, c)
+  return lam * lam * _dot(numerics.bound(u, limit), numerics.bound(v, limit))
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]: λ‖u‖; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  return 2 / _alpha(x, c)[..., 0] * numerics.safe_norm(u)
+  return 2 / _alpha(x, c) * numerics.safe_norm(u)
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -53,17 +57,16 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...]: (2/√c) arcsinh √(c‖x−y‖² / (α_x α_y)).
 
   The arcosh form of [nickel2017poincare] eq. 1 without its cancellation near x = y,
-  where the gradient is 0, not NaN.
+  where the gradient is 0, not NaN. Accurate to rounding wherever α is.
   """
   c = jnp.asarray(c, x.dtype)
-  alpha = jnp.sqrt(_alpha(x, c)) * jnp.sqrt(_alpha(y, c))
-  return numerics.arc(_chord(x - y, c)[..., 0] / alpha[..., 0], c)
+  chord = numerics.norm(_difference(x, y, c))
+  return numerics.arc(chord / (jnp.sqrt(_alpha(x, c)) * jnp.sqrt(_alpha(y, c))), c)
 
 
-def _chord(delta: Array, c: Array) -> Array:
-  """‖delta‖, [..., 1], at most 4/√c: no two points of the ball are farther apart than 2/√c."""
-  n, limit = numerics.safe_norm(delta, True), 4 / jnp.sqrt(c)
-  return jnp.where(n > limit, limit, n)
+def _difference(x: Array, y: Array, c: Array) -> Array:
+  """The vector x − y, [..., d], with entries up to 4/√c: in the ball they are at most 2/√c."""
+  return numerics.bound(x - y, 4 / jnp.sqrt(c))
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -74,15 +77,14 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """
   c = jnp.asarray(c, x.dtype)
   alpha = _alpha(x, c)
-  half = jnp.sqrt(c) * numerics.safe_norm(v, True) / alpha
-  # tanh is 1 in float64 too from 20 on; shorter vectors keep v / α from overflowing
+  half = jnp.sqrt(c) * numerics.safe_norm(v) / alpha
+  # tanh is 1 in float64 too from 20 on; a shorter vector keeps v / α from overflowing
   short = jnp.where(half > 64, 64 / jnp.where(half > 64, half, 1), 1)
-  u = numerics.tanh_over(half * short) * (v * short / alpha)
-  uu = c * jnp.sum(u * u, axis=-1, keepdims=True)
+  u = (numerics.tanh_over(half * short) * short / alpha)[..., None] * v
   x_u = numerics.bound(x + u, numerics.root_max(x.dtype))
-  den = c * jnp.sum(x_u * x_u, axis=-1, keepdims=True) + alpha * (1 - uu)
-  den = jnp.where(den > 0, den, 1)
-  return proj(x + alpha / den * (u + uu * x), c=c)
+  uu = c * _dot(u, u)
+  den = c * _dot(x_u, x_u) + alpha * (1 - uu)
+  return proj(x + (alpha / jnp.where(den > 0, den, 1))[..., None] * (u + uu[..., None] * x), c=c)
 
 
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -91,48 +93,49 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   Its direction is −x ⊕ y, which is α_x (y−x) − c‖y−x‖² x over a positive number.
   """
   c = jnp.asarray(c, x.dtype)
-  delta = y - x
+  delta = _difference(y, x, c)
   alpha, alpha_y = _alpha(x, c), _alpha(y, c)
-  n = _chord(delta, c)
+  n = numerics.norm(delta)
   both = jnp.sqrt(alpha) * jnp.sqrt(alpha_y)
-  over = numerics.asinh_over(jnp.sqrt(c) * n / both)  # = √c d/2 / (√c n / both)
+  over = numerics.asinh_over(jnp.sqrt(c) * n / both)  # √c d/2 over its argument
   scale = alpha / both * over / jnp.sqrt(alpha * alpha_y + c * n * n)
-  return scale * (alpha * delta - c * n * n * x)
+  return (scale * alpha)[..., None] * delta - (scale * c * n * n)[..., None] * x
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Parallel transport of v from x to y, [..., d]: (λ_x/λ_y) gyr[y, −x] v.
 
-  The gyration is written in δ = y − x: v + 2c((2c x·δ − α_x) p − c‖x‖² s) δ + …, p = x·v, s = δ·v,
-  over α_x α_y + c‖δ‖², so that a short move near the boundary stays a small rotation.
+  With δ = y − x, p = x·v and s = δ·v the gyration adds to v the vector
+  2c (((2c x·δ − α_x) p − c‖x‖² s) δ + (α_x s − c‖δ‖² p) x) / (α_x α_y + c‖δ‖²),
+  so that a short move near the boundary stays a small rotation.
   """
   c = jnp.asarray(c, x.dtype)
-  delta = y - x
+  delta = _difference(y, x, c)
   alpha, alpha_y = _alpha(x, c), _alpha(y, c)
-  dot = lambda a, b: jnp.sum(a * b, axis=-1, keepdims=True)
-  p, s, m, n = dot(x, v), dot(delta, v), c * dot(x, delta), c * dot(delta, delta)
-  along = (2 * m - alpha) * p - (1 - alpha) * s
-  turn = 2 * c / (alpha * alpha_y + n) * (along * delta + (alpha * s - n * p) * x)
-  return alpha_y / alpha * (v + turn)
+  p, s, n = _dot(x, v), _dot(delta, v), c * _dot(delta, delta)
+  along = (2 * c * _dot(x, delta) - alpha) * p - (1 - alpha) * s
+  turn = along[..., None] * delta + (alpha * s - n * p)[..., None] * x
+  scale = 2 * c / (alpha * alpha_y + n)
+  return (alpha_y / alpha)[..., None] * (v + scale[..., None] * turn)
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
-  """x, or its projection to √c‖x‖ = 1 − 4 eps where it is beyond 1 − 2 eps, [..., d]."""
+  """The point x, or where it is beyond √c‖x‖ = 1 − 2 eps its multiple at 1 − 4 eps, [..., d]."""
   c = jnp.asarray(c, x.dtype)
   small = numerics.eps(x.dtype)
-  n = jnp.sqrt(c) * numerics.safe_norm(x, True)
+  n = jnp.sqrt(c) * numerics.safe_norm(x)
   out = n > 1 - _MARGIN // 2 * small
-  return x * jnp.where(out, (1 - _MARGIN * small) / jnp.where(out, n, 1), 1)
+  return x * jnp.where(out, (1 - _MARGIN * small) / jnp.where(out, n, 1), 1)[..., None]
 
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient, [..., d]: g/λ²."""
   c = jnp.asarray(c, x.dtype)
-  return (0.5 * _alpha(x, c)) ** 2 * g
+  return ((0.5 * _alpha(x, c)) ** 2)[..., None] * g
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """x + v, projected, [..., d]: the step of [nickel2017poincare] eq. 4."""
+  """The point x + v, projected, [..., d]: the step of [nickel2017poincare] eq. 4."""
   return proj(x + v, c=c)
 
 
@@ -160,42 +163,42 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Distances of x [..., n, d] to y [..., m, d], [..., n, m], from ‖x‖² + ‖y‖² − 2x·y.
 
   sinh²(√c d/2) has an absolute error of about eps·c(‖x‖² + ‖y‖²)/(α_x α_y): at radius r, pairs
-  closer than √eps·e^r/2 count as coincident, at distance 0 with gradient 0. `dist` has no such floor.
+  closer than √eps·e^r/2 count as coincident, at distance 0 with gradient 0. `dist` has no such
+  floor.
   """
   c = jnp.asarray(c, x.dtype)
   return numerics.arc(_pairwise_half_chord(x, y, c), c)
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
-  """exp(−pairwise(x, y)), [..., n, m], without transcendental functions at c = 1, a fixed number."""
+  """exp(−pairwise(x, y)), [..., n, m], by products where 2/√c is whole; c is a fixed number."""
   return numerics.arc_affinity(_pairwise_half_chord(x, y, jnp.asarray(c, x.dtype)), c)
 
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
   x, y = (numerics.bound(z, 2 / jnp.sqrt(c)) for z in (x, y))
-  xx, yy = (jnp.sum(z * z, axis=-1) for z in (x, y))
-  total = xx[..., :, None] + yy[..., None, :]
+  total = _dot(x, x)[..., :, None] + _dot(y, y)[..., None, :]
   chord = numerics.safe_sqrt(total - 2 * numerics.dots(x, y), numerics.noise(x.dtype) * total)
   root_x, root_y = jnp.sqrt(_alpha(x, c)), jnp.sqrt(_alpha(y, c))
-  return chord / (root_x * jnp.swapaxes(root_y, -1, -2))
+  return chord / (root_x[..., :, None] * root_y[..., None, :])
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:
-  """Features [..., d + 1]: query(x)·key(y) = ‖x − y‖²/α_y − ‖x‖², which is α_x sinh²(√c d/2)/c − ‖x‖².
+  """Features [..., d + 1] with inner product ‖x − y‖²/α_y − ‖x‖²: α_x sinh²(√c d/2)/c − ‖x‖².
 
   Resolves that to about eps·(‖x‖² + ‖y‖²)/α_y.
   """
   c = jnp.asarray(c, x.dtype)
   x = numerics.bound(x, 2 / jnp.sqrt(c))
-  return jnp.concatenate([-2 * x, 1 + c * jnp.sum(x * x, axis=-1, keepdims=True)], axis=-1)
+  return jnp.concatenate([-2 * x, 1 + c * _dot(x, x)[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y/α_y and ‖y‖²/α_y."""
   c = jnp.asarray(c, y.dtype)
   y = numerics.bound(y, 2 / jnp.sqrt(c))
-  features = jnp.concatenate([y, jnp.sum(y * y, axis=-1, keepdims=True)], axis=-1)
-  return features / _alpha(y, c)
+  features = jnp.concatenate([y, _dot(y, y)[..., None]], axis=-1)
+  return features / _alpha(y, c)[..., None]
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

@@ -43,7 +43,7 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
 def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """End of the geodesic from x with velocity v, [..., d + 1]."""
   c = jnp.asarray(c, x.dtype)
-  length = jnp.sqrt(c) * numerics.safe_norm(v, True)
+  length = jnp.sqrt(c) * numerics.safe_norm(v)[..., None]
   return proj(jnp.cos(length) * x + numerics.sin_over(length) * v, c=c)
 
 
@@ -55,7 +55,7 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   # y's part normal to x is y − c(x·y)x; with x·(y−x) = −‖y−x‖²/2 nothing cancels near x = y
   u = delta + 0.5 * c * jnp.sum(delta * delta, axis=-1, keepdims=True) * x
   d = dist(x, y, c=c)[..., None]
-  angle, length = jnp.sqrt(c) * d, numerics.safe_norm(u, True)
+  angle, length = jnp.sqrt(c) * d, numerics.safe_norm(u)[..., None]
   near = angle < 1  # where length = sin(angle)/√c and its quotient is smooth; beyond, measure it
   by_series = 1 / numerics.sin_over(jnp.where(near, angle, 0))
   far = ~near & (length > 0)
@@ -73,10 +73,10 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
-  """x scaled to length 1/√c, [..., d + 1]; the origin of the chart where x = 0."""
+  """The multiple of x of length 1/√c, [..., d + 1]; the pole for x = 0."""
   c = jnp.asarray(c, x.dtype)
   pole = origin(x.shape[:-1], x.shape[-1] - 1, x.dtype, c=c)
-  length = numerics.safe_norm(x, True)
+  length = numerics.safe_norm(x)[..., None]
   return jnp.where(length > 0, numerics.unit(x) / jnp.sqrt(c), pole)
 
 
@@ -87,7 +87,7 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """x + v scaled back to the sphere, [..., d + 1]."""
+  """The point x + v scaled back to the sphere, [..., d + 1]."""
   return proj(x + v, c=c)
 
 
@@ -100,7 +100,7 @@ def random(
   c: Scalar = 1.0,
   dtype: jnp.dtype = jnp.float32,
 ) -> Array:
-  """Points uniform on the sphere, [*shape, dim + 1]; a sphere has no chart for `scale` to act in."""
+  """Points uniform on the sphere, [*shape, dim + 1]; `scale` needs a chart and has no effect."""
   return proj(jax.random.normal(key, (*shape, dim + 1), dtype), c=c)
 
 
@@ -131,7 +131,7 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:
-  """Features [..., d + 1]: query(x)·key(y) = −x·y. Resolves angles to about √eps."""
+  """Features [..., d + 1] with inner product −x·y. Resolves angles to about √eps."""
   return -x
 
 

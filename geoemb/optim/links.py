@@ -104,7 +104,3 @@ def riemannian(
 
 _FLAT = euclidean.manifold()
 
-
-def burn_in(learning_rate: Scalar, steps: int, factor: float) -> optax.Schedule:
-  """`learning_rate`·`factor` for the first `steps` steps, then `learning_rate`."""
-  return lambda count: jnp.where(count < steps, learning_rate * factor, learning_rate)

@@ -23,7 +23,7 @@ def rsgd(
   """Riemannian SGD; every clip is per row.
 
   Args:
-    learning_rate: η, a number or a schedule such as `links.burn_in`.
+    learning_rate: η, a number or a schedule such as `schedules.burn_in`.
     m: the manifold.
     momentum: μ of the heavy ball v ← μ v + grad; v is transported along each step.
     nesterov: take grad + μ v instead of v.

@@ -152,7 +152,7 @@ def edge_ranks(
   if not len(edges):
     raise ValueError("there is no edge to rank")
 
-  scores = _Scores(m, table, queries)
+  scores = _scores(m, table, queries)
   targets, hidden = _rows(edges, n), _rows(hidden, n)
   us = np.unique(edges[:, 0])
   ranks = np.ones(len(edges))
@@ -169,54 +169,54 @@ class _Targets(NamedTuple):
   ids: np.ndarray  # [e]
 
 
-class _Scores:
+class _Scores(NamedTuple):
   """Intervals that hold the scores of a table: a monotone function of distance, by inner products.
 
   low(u, n) = query[u] · key[:, n] and high(u, n) = low(u, n) + reach[u] size[n].
   """
 
-  def __init__(self, m, table, queries):
-    self.n = len(table)
-    self.nodes = np.arange(self.n)
-    with jax.enable_x64(True):
-      self.m = jax.tree.map(lambda c: jnp.asarray(c, jnp.float64), m)
-      self.table, self.queries = jnp.asarray(table), jnp.asarray(queries)
-      query, key = map(np.array, _features(self.m, self.queries, self.table))
-    if not (np.isfinite(query).all() and np.isfinite(key).all()):
-      raise ValueError("the table lies too far out: its scores overflow float64")
-    scale = np.abs(key).max(axis=0)
-    scale[scale == 0] = 1
-    query, key = query * scale, key / scale
-    # A dot product of k terms errs by less than k/2 eps Σ |qᵢ kᵢ|, and a feature by a few eps.
-    error = (key.shape[1] + 16) * np.finfo(np.float64).eps * np.abs(query).sum(axis=1)
-    self.size = np.abs(key).max(axis=1)
-    self.query = np.concatenate([query, -error[:, None]], axis=1)
-    self.key = np.ascontiguousarray(np.concatenate([key, self.size[:, None]], axis=1).T)
-    self.reach = 2 * error
-    # Equal points tie exactly, without asking for their distances.
-    self.point = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+  query: np.ndarray  # [n, k + 1]
+  key: np.ndarray  # [k + 1, n]
+  reach: np.ndarray  # [n]
+  size: np.ndarray  # [n]
+  point: np.ndarray  # [n] ids of the table's distinct rows: equal points tie without a distance
+  nodes: np.ndarray  # [n] 0 … n − 1
+  dist: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of queries u [p] and nodes v [p], [p]
 
-  def low(self, u, out):
-    """Lower ends of the scores of the queries u, [len(u), n]: a view of `out`."""
-    query, out = self.query[u], out[: len(u)]
-    step = max(64, _HOST_PRODUCT // query.size)
-    for start in range(0, self.n, step):
-      part = slice(start, start + step)
-      np.matmul(query, self.key[:, part], out=out[:, part])
-    return out
 
-  def dist(self, u, v):
-    """Distances between queries u and nodes v, [p] float64."""
+def _scores(m, table, queries):
+  with jax.enable_x64(True):
+    m = jax.tree.map(lambda c: jnp.asarray(c, jnp.float64), m)
+    points = jnp.asarray(queries), jnp.asarray(table)
+    query, key = map(np.array, _features(m, *points))
+  if not (np.isfinite(query).all() and np.isfinite(key).all()):
+    raise ValueError("the table lies too far out: its scores overflow float64")
+  scale = np.abs(key).max(axis=0)
+  scale[scale == 0] = 1
+  query, key = query * scale, key / scale
+  # A dot product of k terms errs by less than k/2 eps Σ |qᵢ kᵢ|, and a feature by a few eps.
+  error = (key.shape[1] + 16) * np.finfo(np.float64).eps * np.abs(query).sum(axis=1)
+  size = np.abs(key).max(axis=1)
+
+  def dist(u, v):
     out = np.empty(len(u))
-    with jax.enable_x64(True):
+    with jax.enable_x64(True):  # a setting of the calling thread
       for start in range(0, len(u), _PAIRS):
         part = slice(start, start + _PAIRS)
-        short = (0, _PAIRS - len(u[part]))
-        d = _distances(
-          self.m, self.queries, self.table, np.pad(u[part], short), np.pad(v[part], short)
-        )
+        pad = (0, _PAIRS - len(u[part]))
+        d = _distances(m, *points, np.pad(u[part], pad), np.pad(v[part], pad))
         out[part] = np.asarray(d)[: len(u[part])]
     return out
+
+  return _Scores(
+    query=np.concatenate([query, -error[:, None]], axis=1),
+    key=np.ascontiguousarray(np.concatenate([key, size[:, None]], axis=1).T),
+    reach=2 * error,
+    size=size,
+    point=np.unique(table, axis=0, return_inverse=True)[1].reshape(-1),
+    nodes=np.arange(len(table)),
+    dist=dist,
+  )
 
 
 @jax.jit
@@ -235,15 +235,15 @@ def _count_on_host(scores, targets, hidden, us, ranks, block, progress):
   Numpy, not XLA: it runs on as many cores as there are threads here, also where XLA was
   told to use one, and a scan of a row for the few nodes that matter is several times faster.
   """
-  block = block or max(1, min(_HOST_BLOCK, _HOST_SCORES // scores.n))
+  block = block or max(1, min(_HOST_BLOCK, _HOST_SCORES // len(scores.nodes)))
   local = threading.local()
 
   def count(start):
     if not hasattr(local, "low"):
-      local.low = np.empty((block, scores.n))
+      local.low = np.empty((block, len(scores.nodes)))
     part = us[start : start + block]
     overlaps, waiting = [], 0
-    for u, row in zip(part, scores.low(part, local.low)):
+    for u, row in zip(part, _low(scores, part, local.low)):
       waiting += _count_row(scores, targets, hidden, u, row, ranks, overlaps)
       if waiting > _OVERLAPS or (waiting and u == part[-1]):
         _compare(scores, targets, *map(np.concatenate, zip(*overlaps)), ranks)
@@ -261,8 +261,18 @@ def _count_on_host(scores, targets, hidden, us, ranks, block, progress):
         logging.info("ranked %d of %d sources", done, len(us))
 
 
+def _low(scores, u, out):
+  """Lower ends of the scores of the queries u, [len(u), n]: a view of `out`."""
+  query, out = scores.query[u], out[: len(u)]
+  step = max(64, _HOST_PRODUCT // query.size)
+  for start in range(0, out.shape[1], step):
+    part = slice(start, start + step)
+    np.matmul(query, scores.key[:, part], out=out[:, part])
+  return out
+
+
 def _count_row(scores, targets, hidden, u, row, ranks, overlaps):
-  """Counts for one source from its row of `scores.low`; returns how many overlaps it puts off."""
+  """Counts for one source from its row of `_low`; returns how many overlaps it puts off."""
   first, last = targets.start[u], targets.start[u + 1]
   v = targets.ids[first:last]
   v_low = row[v]
@@ -270,7 +280,7 @@ def _count_row(scores, targets, hidden, u, row, ranks, overlaps):
   row[hidden.ids[hidden.start[u] : hidden.start[u + 1]]] = np.inf
   row[u] = np.inf
   within = row <= v_high.max()
-  if np.count_nonzero(within) < scores.n // 8:  # a trained table: a handful
+  if np.count_nonzero(within) < len(row) // 8:  # a trained table: a handful
     near = np.flatnonzero(within)
     low, high = row[near], row[near] + scores.reach[u] * scores.size[near]
   else:
@@ -301,7 +311,7 @@ def _compare(scores, targets, edge, u, node, ranks):
 
 def _count_on_device(scores, targets, hidden, us, ranks, block):
   """The same counts by XLA, for accelerators; returns sources with overlaps, not counted yet."""
-  block = min(len(us), block or max(1, _DEVICE_SCORES // scores.n))
+  block = min(len(us), block or max(1, _DEVICE_SCORES // len(scores.nodes)))
   left = []
   us = us[np.argsort(np.diff(targets.start)[us], kind="stable")]  # so that little is padding
   with jax.enable_x64(True):
@@ -313,7 +323,7 @@ def _count_on_device(scores, targets, hidden, us, ranks, block):
       nearer, reached = map(np.asarray, _counts(arrays, u, v, _padded(hidden, u)[0]))
       clear = (nearer == reached).all(axis=1)
       clear[len(part) :] = False
-      counted = (v < scores.n) & clear[:, None]
+      counted = (v < len(scores.nodes)) & clear[:, None]
       ranks[edge[counted]] += nearer[counted]
       left.append(part[~clear[: len(part)]])
   return np.concatenate(left)

@@ -43,7 +43,9 @@ def update(
   loss_fn: Callable[..., Array],
   state: State,
   ids: Array,
-) -> tuple[State, Array]:
+  *,
+  has_aux: bool = False,
+) -> tuple[State, PyTree]:
   """One step on the rows `ids`, and the loss, [].
 
   The gradient is taken with respect to the gathered rows; gradients of a row that stands in `ids`
@@ -58,6 +60,7 @@ def update(
     loss_fn: (x, *dense) → scalar, where x [r, ...] are the rows `table[ids]`.
     state: from `init` or a former step.
     ids: [r] int32 row numbers, repetitions allowed.
+    has_aux: loss_fn returns (scalar, aux), and aux is returned in place of the loss.
   """
   n, r = state.table.shape[0], ids.shape[0]
   place = jnp.arange(r, dtype=jnp.int32)
@@ -66,9 +69,8 @@ def update(
   write = jnp.where(to == place, ids, n)  # n is out of bounds, so dropped
 
   x = state.table.at[ids].get(mode="promise_in_bounds")
-  loss, grads = jax.value_and_grad(loss_fn, argnums=tuple(range(1 + len(state.dense))))(
-    x, *state.dense
-  )
+  argnums = tuple(range(1 + len(state.dense)))
+  out, grads = jax.value_and_grad(loss_fn, argnums, has_aux)(x, *state.dense)
   g = jnp.zeros_like(x).at[to].add(grads[0], mode="promise_in_bounds")
 
   leaves, treedef = jax.tree.flatten(state.opt)
@@ -82,4 +84,4 @@ def update(
     for old, new, k in zip(leaves, jax.tree.leaves(opt), is_row)
   ]
   table = state.table.at[write].set(x, mode="drop")
-  return State(table, dense, jax.tree.unflatten(treedef, leaves), slot), loss
+  return State(table, dense, jax.tree.unflatten(treedef, leaves), slot), out[1] if has_aux else out

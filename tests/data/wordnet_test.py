@@ -142,7 +142,7 @@ def rows(folder, name):
 
 
 def named(folder, name):
-  """Edges of a file of noun ids, as names; these files, unlike the closure, put the parent first."""
+  """Edges of a file of noun ids, as names; unlike the closure, these put parents first."""
   names = dict(rows(folder, "noun_closure.tsv.vocab.gz"))
   return {(names[child], names[parent]) for parent, child in rows(folder, name)}
 

@@ -1,0 +1,1 @@
+"""Models: what is trained, as pure functions over tables and flax modules."""

@@ -1,0 +1,172 @@
+"""The run around a ranked embedding of a hierarchy: its edges, batches, evaluation and files.
+
+What an experiment decides (geometry, optimizer, first table) it passes in; the fields of its config
+that are read here are those of `Settings`.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+
+from geoemb import harness
+from geoemb.analysis import disk
+from geoemb.data import edge_list, splits, tree, wordnet
+from geoemb.data.hierarchy import Hierarchy
+from geoemb.graphs import sampling
+from geoemb.manifolds import Manifold
+from geoemb.models import ranked
+from geoemb.optim import schedules
+from geoemb.retrieval import ranks
+from geoemb.tables import embedding
+from geoemb.typing import Array
+
+_CURVE_SOURCES = 1000  # ranked exactly for the training curve; the result ranks all
+
+
+class Settings(Protocol):
+  """Fields of an experiment's config; see the experiments for what they mean."""
+
+  data: str
+  edges: str
+  closure: bool
+  predict: bool
+  dtype: str
+  lr: float
+  lr_batch: int
+  lr_end: float
+  epochs: float
+  burn_in: float
+  burn_in_lr: float
+  burn_in_negatives: float
+  dampening: float
+  batch_size: int
+  negatives: int
+  negatives_shared: int
+  hard_negatives: int
+  hard_weight: float
+  hard_from: float
+  word2vec: bool
+  seed: int
+
+
+def load(config: Settings) -> Hierarchy:
+  """The hierarchy that a config names: a file of edges, a subset of WordNet, or a small tree."""
+  if config.edges:
+    return edge_list.read(config.edges, closure=config.closure)
+  return tree.balanced(3, 4) if config.data == "tree" else wordnet.load(config.data)
+
+
+def cpu_threads(config: Settings) -> int | None:
+  """One thread of XLA's for small steps, whose operations are too short to hand around."""
+  return 1 if config.batch_size <= 512 else None
+
+
+def run(
+  config: Settings,
+  workdir: str,
+  *,
+  graph: Hierarchy,
+  m: Manifold,
+  score: ranked.Score,
+  optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
+  init: Callable[[Array, np.ndarray, int], tuple[Array, ...]],
+) -> dict[str, float]:
+  """Trains, evaluates, writes the embedding and its picture; returns the metrics.
+
+  Args:
+    config: the experiment's.
+    workdir: where everything goes.
+    graph: the hierarchy, closed unless the user asked for plain edges.
+    m: manifold of the table.
+    score: what near means.
+    optimizer: schedule → transformation of (rows, dense).
+    init: (key, training edges, n) → first table and then the dense parameters.
+
+  Returns:
+    mean_rank and map of the reconstruction; with `predict` those of the held-out edges instead.
+  """
+  n = len(graph.names)
+  held_out = splits.link_prediction(graph) if config.predict else None
+  edges = held_out.train if held_out else graph.edges
+  batch = min(config.batch_size, len(edges))
+  shared = min(config.negatives_shared, batch)
+  per_epoch = len(edges) // batch
+  steps, burn_in = (max(0, round(e * per_epoch)) for e in (config.epochs, config.burn_in))
+  logging.info("%d nodes, %d edges; %d steps of %d pairs", n, len(edges), steps, batch)
+
+  schedule = schedules.burn_in(
+    config.lr * batch / config.lr_batch,
+    steps=steps, burn_in_steps=burn_in, factor=config.burn_in_lr, end=config.lr_end,
+  )  # fmt: skip
+  tx = optimizer(schedule)
+  sample = sampling.ranked_edges(
+    edges, n, batch_size=batch, negatives=config.negatives, shared=shared, burn_in_steps=burn_in,
+    burn_in_negatives=max(1, round(config.negatives * config.burn_in_negatives)),
+    dampening=config.dampening,
+  )  # fmt: skip
+  take = ranked.step(
+    tx, score, hard_weight=config.hard_weight, hard_from=round(config.hard_from * per_epoch)
+  )
+  key_init, key_train = jax.random.split(jax.random.key(config.seed))
+  state = ranked.init(tx, *init(key_init, edges, n), hard_negatives=config.hard_negatives)
+
+  # A fixed sample of sources, apart from the run's own randomness: curves of runs compare.
+  have = np.unique(edges[:, 0])
+  some = np.random.default_rng(0).permutation(have)[:_CURVE_SOURCES]
+
+  def evaluate(state: ranked.State) -> dict[str, float]:
+    r = _ranks(m, state, edges, sources=some)
+    return {"mean_rank": r.mean_rank, "map": r.map, "radius": _radius(m, state.rows.table)}
+
+  fit = harness.fit(
+    take, sample, state, key_train, steps=steps, workdir=workdir, items_per_step=batch,
+    evaluate=evaluate, eval_every=max(1, steps // 20),
+  )  # fmt: skip
+  return _finish(config, workdir, graph, m, fit.state, held_out)
+
+
+def _queries(state: ranked.State) -> np.ndarray | None:
+  """Where sources stand, if not at their rows."""
+  if not state.rows.dense:
+    return None
+  return np.asarray(state.rows.table) + np.asarray(state.rows.dense[0])
+
+
+def _ranks(m: Manifold, state: ranked.State, edges: np.ndarray, **kwargs) -> ranks.Ranks:
+  return ranks.reconstruction(m, state.rows.table, edges, queries=_queries(state), **kwargs)
+
+
+def _radius(m: Manifold, table: Array) -> float:
+  """Median distance of the rows from the origin."""
+  return float(jnp.median(m.dist(table, jnp.zeros_like(table))))
+
+
+def _finish(
+  config: Settings,
+  workdir: str,
+  graph: Hierarchy,
+  m: Manifold,
+  state: ranked.State,
+  held_out: splits.Split | None,
+) -> dict[str, float]:
+  points = embedding.Embedding(graph.names, np.asarray(state.rows.table), m.name, float(m.c))
+  points.save(workdir, word2vec=config.word2vec)
+  progress = harness.logged("ranked", "sources")
+  if held_out:
+    known = np.concatenate([held_out.train, held_out.valid])
+    r = ranks.link_prediction(
+      m, state.rows.table, held_out.test, known, queries=_queries(state), progress=progress
+    )
+    metrics = {"link_mean_rank": r.mean_rank, "link_map": r.map}
+  else:
+    r = _ranks(m, state, graph.edges, progress=progress)
+    metrics = {"mean_rank": r.mean_rank, "map": r.map}
+  title = f"mean rank {r.mean_rank:.2f}, MAP {r.map:.3f}"
+  disk.draw(points, graph.edges, os.path.join(workdir, "disk"), title=title)
+  return metrics

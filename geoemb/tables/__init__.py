@@ -1,0 +1,1 @@
+"""Embedding tables: named points, and updates of the rows a step touches."""
