@@ -24,6 +24,19 @@ def root_max(dtype: jnp.dtype) -> float:
   return float(jnp.finfo(dtype).max) ** 0.5 / 16
 
 
+@jax.custom_jvp
+def divide(x: Array, y: Array) -> Array:
+  """The quotient x / y, [...]; jax's own derivative has y⁻², which overflows long before x/y²."""
+  return x / y
+
+
+@divide.defjvp
+def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x, y), (dx, dy) = primals, tangents
+  q = x / y
+  return q, (dx - q * dy) / y
+
+
 def dots(x: Array, y: Array) -> Array:
   """Inner products of x [..., n, d] with y [..., m, d], [..., n, m], never in TF32 or bfloat16."""
   return jnp.einsum("...nd,...md->...nm", x, y, precision=jax.lax.Precision.HIGHEST)
@@ -139,7 +152,7 @@ safe_norm.defjvp(functools.partial(_norm_jvp, safe_norm))
 def unit(x: Array) -> Array:
   """The direction x / ‖x‖ over the last axis, [..., d]; 0 at 0."""
   r = safe_norm(x)
-  return x / jnp.where(r > 0, r, 1)[..., None]
+  return divide(x, jnp.where(r > 0, r, 1)[..., None])
 
 
 def noise(dtype: jnp.dtype) -> float:
@@ -193,6 +206,20 @@ def _hypot_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
+def atan2(y: Array, x: Array) -> Array:
+  """The angle of (x, y) from the x axis, [...] in radians; 0 with gradient 0 at (0, 0)."""
+  return jnp.where((x == 0) & (y == 0), 0, jnp.arctan2(y, x))
+
+
+@atan2.defjvp
+def _atan2_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (y, x), (dy, dx) = primals, tangents
+  h = hypot(x, y)
+  h = jnp.where(h > 0, h, 1)
+  return atan2(y, x), (x / h) * (dy / h) - (y / h) * (dx / h)
+
+
+@jax.custom_jvp
 def asinh(x: Array) -> Array:
   """Inverse hyperbolic sine, [...].
 
@@ -235,7 +262,7 @@ def _over(f: Callable, a: float, b: float, x: Array) -> Array:
   y = jnp.where(small, 1, x)
   z = jnp.where(small, x, 0)
   z = z * z
-  return jnp.where(small, 1 + z * (a + b * z), f(y) / y)
+  return jnp.where(small, 1 + z * (a + b * z), divide(f(y), y))
 
 
 def sinh_over(x: Array) -> Array:

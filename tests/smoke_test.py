@@ -19,17 +19,17 @@ def name_of(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)
 def test_smoke(path, tmp_path):
+  """All variants called smoke or smoke_…; together they return every metric of the targets."""
   experiment = catalogue.read(path)
   module = experiment.load()
-  begin = time.process_time()
-  metrics = module.run(module.get_config("smoke"), str(tmp_path))
-  seconds = time.process_time() - begin
-  missing = {t.metric for t in experiment.targets} - metrics.keys()
-  assert not missing
-  for name, value in metrics.items():
-    assert isinstance(float(value), float), name
-    assert math.isfinite(value), name
-  assert seconds < 40, "a smoke variant takes some seconds, compilation included"
+  returned = set()
+  for variant in (v for v in experiment.variants if v.split("_")[0] == "smoke"):
+    begin = time.process_time()
+    metrics = module.run(module.get_config(variant), str(tmp_path / variant))
+    assert time.process_time() - begin < 40, "a smoke variant takes seconds, compilation included"
+    assert all(math.isfinite(value) for value in metrics.values()), metrics
+    returned |= metrics.keys()
+  assert not {t.metric for t in experiment.targets} - returned
 
 
 @pytest.mark.parametrize("path", PATHS, ids=name_of)

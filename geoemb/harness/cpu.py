@@ -3,6 +3,7 @@
 import os
 
 _VARIABLES = ("PJRT_NPROC", "NPROC")  # in XLA's order
+_OURS = "GEOEMB_LIMITED_THREADS"  # the process that set the first of them, so no child mistakes it
 
 
 def limit_threads(n: int | None) -> str | None:
@@ -16,6 +17,8 @@ def limit_threads(n: int | None) -> str | None:
   It works only before jax creates its first array, for the client reads the variable when it is
   made. NPROC or PJRT_NPROC in the environment wins over the experiment's wish.
 
+  Two Python threads do not get around it either: they share the one thread.
+
   Args:
     n: threads; None leaves it to XLA (one a core).
   """
@@ -24,4 +27,20 @@ def limit_threads(n: int | None) -> str | None:
       return name
   if n is not None:
     os.environ[_VARIABLES[0]] = str(n)  # not NPROC: other programs read that one too
+    os.environ[_OURS] = str(os.getpid())
   return None
+
+
+def free_threads() -> bool:
+  """Ends the limit that limit_threads set, for work in large blocks; returns whether there was one.
+
+  jax's backends are dropped and made anew at their next use: every array and every compiled
+  function made before is gone, so keep what is needed as numpy first.
+  """
+  if os.environ.get(_OURS) != str(os.getpid()):
+    return False
+  import jax.extend  # the limit is set before jax is needed
+
+  del os.environ[_VARIABLES[0]], os.environ[_OURS]
+  jax.extend.backend.clear_backends()
+  return True

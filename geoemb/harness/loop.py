@@ -31,7 +31,8 @@ class Carry(NamedTuple):
   """What the compiled loop hands on."""
 
   state: PyTree
-  sums: dict[str, Array]  # [2] sum and its rounding error, of each metric since the last line
+  recent: dict[str, Array]  # [block] metrics of step s at s mod block; 0 if in a line already
+  sums: dict[str, Array]  # [2] sum over whole blocks since the last line, and its rounding error
   bad: Array  # int32: first step whose loss is not finite, or -1
 
 
@@ -46,40 +47,44 @@ def _two_sum(total: Array, x: Array) -> Array:
 
 
 def _runner(step: Callable, sample: Callable, block: int) -> Callable:
-  """run(carry, key, first, n) → carry after n steps from step `first` on."""
+  """run(carry, key, first, n) → carry after n steps from step `first` on.
+
+  Blocks lie at multiples of `block` wherever a call begins, and metrics are summed a block at a
+  time, so that the length of calls changes no rounding.
+  """
+
+  def draw(last, key, now_carry):
+    now, carry = now_carry
+    start = now // block * block
+    batches = sample(key, start + jnp.arange(block, dtype=jnp.int32))
+
+    def one(i_inner):
+      i, (state, recent) = i_inner
+      batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), batches)
+      state, info = step(state, batch)
+      recent = {k: r.at[i].set(info[k].astype(r.dtype)) for k, r in recent.items()}
+      return i + 1, (state, recent)
+
+    end = jnp.minimum(last - start, block)
+    inner = (now - start, (carry.state, carry.recent))
+    i, (state, recent) = jax.lax.while_loop(lambda i_inner: i_inner[0] < end, one, inner)
+    sums = {
+      k: jnp.where(i == block, _two_sum(total, jnp.sum(recent[k])), total)
+      for k, total in carry.sums.items()
+    }
+    wrong = ~functools.reduce(
+      jnp.logical_and,
+      [jnp.isfinite(recent[k]) for k in recent if k == "loss" or "loss" not in recent],
+    )
+    bad = jnp.where(jnp.any(wrong), start + jnp.argmax(wrong).astype(jnp.int32), carry.bad)
+    return start + i, Carry(state, recent, sums, bad)
 
   def run(carry: Carry, key: Key, first: Array, n: Array) -> Carry:
-    def one(batches, i, carry):
-      batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), batches)
-      state, info = step(carry.state, batch)
-      info = {k: v.astype(carry.sums[k].dtype) for k, v in info.items()}
-      finite = functools.reduce(jnp.logical_and, [jnp.isfinite(info[k]) for k in _watched(info)])
-      return Carry(
-        state, {k: _two_sum(carry.sums[k], v) for k, v in info.items()}, jnp.where(finite, -1, i)
-      )
-
-    def draw(done_carry):
-      done, carry = done_carry
-      start = first + done
-      batches = sample(key, start + jnp.arange(block, dtype=jnp.int32))
-      m = jnp.minimum(block, n - done)
-      i, carry = jax.lax.while_loop(
-        lambda ic: (ic[0] < m) & (ic[1].bad < 0),
-        lambda ic: (ic[0] + 1, one(batches, *ic)),
-        (jnp.int32(0), carry),
-      )
-      return done + i, carry._replace(bad=jnp.where(carry.bad < 0, -1, start + carry.bad))
-
-    _, carry = jax.lax.while_loop(
-      lambda dc: (dc[0] < n) & (dc[1].bad < 0), draw, (jnp.int32(0), carry)
-    )
-    return carry
+    last = first + n
+    go = lambda now_carry: (now_carry[0] < last) & (now_carry[1].bad < 0)
+    return jax.lax.while_loop(go, functools.partial(draw, last, key), (first, carry))[1]
 
   return run
-
-
-def _watched(info: dict[str, Array]) -> list[str]:
-  return ["loss"] if "loss" in info else list(info)
 
 
 def init(step: Callable, sample: Callable, state: PyTree, key: Key, *, block: int) -> Carry:
@@ -111,7 +116,12 @@ def init(step: Callable, sample: Callable, state: PyTree, key: Key, *, block: in
     if x.shape:
       raise ValueError(f"metric {name!r} must be a scalar, got shape {list(x.shape)}")
   wide = {k: jnp.float64 if x.dtype == jnp.float64 else jnp.float32 for k, x in info.items()}
-  return Carry(state, {k: jnp.zeros(2, t) for k, t in wide.items()}, jnp.full((), -1, jnp.int32))
+  return Carry(
+    state,
+    {k: jnp.zeros(block, t) for k, t in wide.items()},
+    {k: jnp.zeros(2, t) for k, t in wide.items()},
+    jnp.full((), -1, jnp.int32),
+  )
 
 
 def compile_run(
@@ -136,8 +146,10 @@ def compile_run(
   return call, compiled
 
 
-def _means(sums: dict[str, np.ndarray], n: int) -> dict[str, float]:
-  return {k: float(np.float64(s[0]) + np.float64(s[1])) / n for k, s in sums.items()}
+def _means(recent: dict[str, Any], sums: dict[str, Any], slots: int, n: int) -> dict[str, float]:
+  """Means over the n steps since the last line, of whole blocks and of `slots` of the last."""
+  part = {k: np.sum(x[:slots], dtype=np.float64) for k, x in recent.items()}
+  return {k: float(part[k] + np.sum(s, dtype=np.float64)) / n for k, s in sums.items()}
 
 
 def _boundary(step: int, steps: int, *periods: int | None) -> int:
@@ -219,7 +231,7 @@ def fit(
     store = stack.enter_context(contextlib.closing(checkpoints.Checkpoints(workdir, keep)))
 
     carry = init(step, sample, state, key, block=block)
-    zeros = jax.tree.map(np.asarray, carry.sums)
+    zeros = jax.tree.map(np.zeros_like, (carry.recent, carry.sums))
     del state
     done, clock = 0, {"seconds": 0.0, "line_seconds": 0.0}  # line_seconds: at the last line
     if restored := store.restore(carry._replace(bad=None)):
@@ -244,7 +256,7 @@ def fit(
       n = min(plan, _boundary(done, steps, log_every, save_every, eval_every) - done)
       begin = time.perf_counter()
       carry = call(carry, done, n)
-      sums, bad = jax.device_get((carry.sums, carry.bad))  # waits for the device
+      recent, sums, bad = jax.device_get(carry[1:])  # waits for the device
       elapsed = time.perf_counter() - begin
       if bad >= 0:
         last = f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
@@ -254,7 +266,7 @@ def fit(
       if 2 * n >= plan:  # shorter ones measure the overhead
         plan = _plan(plan, n / elapsed, block)
 
-      means = _means(sums, done - line)
+      means = _means(recent, sums, done % block, done - line)
       bar.update(done, n / elapsed, items_per_step * n / elapsed, means.get("loss"))
       if done % log_every == 0 or done == steps:
         rate = items_per_step * (done - line) / (clock["seconds"] - clock["line_seconds"])
@@ -262,7 +274,7 @@ def fit(
           done, **means, **{f"{items}_per_second": round(rate)}, seconds=round(clock["seconds"], 3)
         )
         line, clock["line_seconds"] = done, clock["seconds"]
-        carry = carry._replace(sums=jax.tree.map(jnp.asarray, zeros))
+        carry = Carry(carry.state, *jax.tree.map(jnp.asarray, zeros), carry.bad)
       if eval_every and done % eval_every == 0:
         lines.write(done, eval=evaluate(carry.state))
       due = save_seconds is not None and time.monotonic() - saved_at >= save_seconds

@@ -38,12 +38,20 @@ def _dot(x: Array, y: Array) -> Array:
   return jnp.sum(x * y, axis=-1)
 
 
-def _split(x: Array, *tangents: Array) -> tuple[Array, list[tuple[Array, Array]]]:
-  """‖x‖, [...], and each tangent's parts along x, [...], and across it, [..., d]."""
+def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+  """The parts of a tangent u at x.
+
+  Returns:
+    u_s [..., d], across x; u_r [...], along x; w = u_r/T [...], its length; and u_s + x̂ w/T
+    [..., d], the covector of u.
+  """
   r = numerics.norm(x)
   n = x / jnp.where(r > 0, r, 1)[..., None]
-  along = [_dot(n, v) for v in tangents]
-  return r, [(a, v - a[..., None] * n) for a, v in zip(along, tangents)]
+  u_r = _dot(n, u)
+  u_s = u - u_r[..., None] * n
+  t = _time(r, c)
+  w = u_r / t
+  return u_s, u_r, w, u_s + n * (w / t)[..., None]
 
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -54,17 +62,55 @@ def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """
   c = jnp.asarray(c, x.dtype)
   cap = _cap(c)
-  u, v = numerics.bound(u, cap), numerics.bound(v, cap)
-  r, ((u_r, u_s), (v_r, v_s)) = _split(numerics.bound(x, cap), u, v)
-  t = _time(r, c)
-  return _dot(u_s, v_s) + (u_r / t) * (v_r / t)
+  return _inner(*(numerics.bound(z, cap) for z in (x, u, v)), c)
+
+
+@jax.custom_jvp
+def _inner(x: Array, u: Array, v: Array, c: Array) -> Array:
+  (u_s, _, u_w, _), (v_s, _, v_w, _) = _split(x, u, c), _split(x, v, c)
+  return _dot(u_s, v_s) + u_w * v_w
+
+
+@_inner.defjvp
+def _inner_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """With the covectors ũ, ṽ of u, v: ∂/∂u = ṽ and ∂/∂x = −(c‖x‖/T²)(u_r ṽ + v_r ũ).
+
+  The derivative of the parts themselves would be singular at the origin.
+  """
+  (x, u, v, c), (dx, du, dv, dc) = primals, tangents
+  (_, u_r, u_w, u_c), (_, v_r, v_w, v_c) = _split(x, u, c), _split(x, v, c)
+  r = numerics.norm(x)
+  slope = r / (1 + c * r * r)
+  by_x = u_r * _dot(v_c, dx) + v_r * _dot(u_c, dx)
+  tangent = _dot(v_c, du) + _dot(u_c, dv) - slope * (c * by_x + r * (u_w * v_w) * dc)
+  return _inner(x, u, v, c), tangent
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  r, ((u_r, u_s),) = _split(numerics.bound(x, _cap(c)), u)
-  return numerics.hypot(numerics.safe_norm(u_s), u_r / _time(r, c))
+  return _norm(numerics.bound(x, _cap(c)), u, c)
+
+
+@jax.custom_jvp
+def _norm(x: Array, u: Array, c: Array) -> Array:
+  u_s, _, w, _ = _split(x, u, c)
+  return numerics.hypot(numerics.safe_norm(u_s), w)
+
+
+@_norm.defjvp
+def _norm_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """The derivative of ⟨u, u⟩ over twice the length."""
+  (x, u, c), (dx, du, dc) = primals, tangents
+  length, r = _norm(x, u, c), numerics.norm(x)
+  _, u_r, w, covector = _split(x, u, c)
+  some = jnp.where(length > 0, length, 1)
+  slope = r / (1 + c * r * r)
+  covector = covector / some[..., None]
+  tangent = _dot(covector, du) - slope * (
+    c * u_r * _dot(covector, dx) + 0.5 * r * w / some * w * dc
+  )
+  return length, tangent
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -159,12 +205,12 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   The result is capped as by `proj`; tangents longer than the cap's radius are shortened to it.
   """
   c = jnp.asarray(c, x.dtype)
-  x = numerics.bound(x, _cap(c))
+  x, v = numerics.bound(x, _cap(c)), numerics.bound(v, _cap(c))
   length = jnp.sqrt(c) * norm(x, v, c=c)
   longest = math.asinh(numerics.root_max(x.dtype))
   over = length > longest
   short = jnp.where(over, longest / jnp.where(over, length, 1), 1)
-  length = length * short
+  length = jnp.where(over, longest, length)
   scale = numerics.sinh_over(length) * short
   return proj(jnp.cosh(length)[..., None] * x + scale[..., None] * v, c=c)
 
@@ -176,8 +222,9 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
   h = _half_chord(x, y, c)
   z = jnp.sqrt(c) * h
-  scale = numerics.asinh_over(z) / numerics.hypot1(z)  # D/sinh D for z = sinh(D/2)
-  return scale[..., None] * (y - x) - (2 * c * h * h * scale)[..., None] * x
+  cosh = numerics.hypot1(z)  # of D/2, where z is its sinh
+  scale, turn = numerics.asinh_over(z) / cosh, 2 * numerics.asinh(z) * numerics.divide(z, cosh)
+  return scale[..., None] * (y - x) - turn[..., None] * x
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -189,7 +236,8 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   cap = _cap(c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
   h = _half_chord(x, y, c)
-  k = c * _dot(_covector(x, y, c), v) / (2 * (1 + c * h * h))
+  v = numerics.bound(v, cap)
+  k = numerics.divide(c * _dot(_covector(x, y, c), v), 2 * (1 + c * h * h))
   return v - k[..., None] * (x + y)
 
 
@@ -254,7 +302,7 @@ def origin(
 
 def _height(r: Array, c: Array) -> Array:
   """(T − 1)/c = r²/(1 + T) from r² = ‖x‖²: how far the sheet has risen."""
-  return r / (1 + jnp.sqrt(1 + c * r))
+  return numerics.divide(r, 1 + jnp.sqrt(1 + c * r))
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:

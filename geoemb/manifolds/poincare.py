@@ -29,6 +29,19 @@ def _alpha(x: Array, c: Array) -> Array:
   return jnp.where(alpha > least, alpha, least)
 
 
+def _tangent(v: Array, c: Array) -> Array:
+  """The tangent v with entries up to a size no tangent in the ball has: 1.6e4/√c in float32.
+
+  It leaves room for the powers of λ ≤ 4/eps in the metric, in transport and in their derivatives.
+  """
+  return numerics.bound(v, numerics.root_max(v.dtype) * numerics.eps(v.dtype) ** 2 / jnp.sqrt(c))
+
+
+def _point(x: Array, c: Array) -> Array:
+  """The point x with entries up to 2/√c: in the ball they are at most 1/√c."""
+  return numerics.bound(x, 2 / jnp.sqrt(c))
+
+
 def _dot(x: Array, y: Array) -> Array:
   """Inner products over the last axis, [...]."""
   return jnp.sum(x * y, axis=-1)
@@ -37,15 +50,14 @@ def _dot(x: Array, y: Array) -> Array:
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: λ² u·v."""
   c = jnp.asarray(c, x.dtype)
-  limit = numerics.root_max(x.dtype) * numerics.eps(x.dtype)  # leaves room for λ² ≤ (4/eps)²
   lam = 2 / _alpha(x, c)
-  return lam * lam * _dot(numerics.bound(u, limit), numerics.bound(v, limit))
+  return lam * lam * _dot(_tangent(u, c), _tangent(v, c))
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]: λ‖u‖; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  return 2 / _alpha(x, c) * numerics.safe_norm(u)
+  return 2 / _alpha(x, c) * numerics.safe_norm(_tangent(u, c))
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -60,13 +72,9 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   where the gradient is 0, not NaN. Accurate to rounding wherever α is.
   """
   c = jnp.asarray(c, x.dtype)
-  chord = numerics.norm(_difference(x, y, c))
+  x, y = _point(x, c), _point(y, c)
+  chord = numerics.norm(x - y)
   return numerics.arc(chord / (jnp.sqrt(_alpha(x, c)) * jnp.sqrt(_alpha(y, c))), c)
-
-
-def _difference(x: Array, y: Array, c: Array) -> Array:
-  """The vector x − y, [..., d], with entries up to 4/√c: in the ball they are at most 2/√c."""
-  return numerics.bound(x - y, 4 / jnp.sqrt(c))
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -76,12 +84,13 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   a step that is added to x, over a sum of positive terms. Long tangents end at the cap.
   """
   c = jnp.asarray(c, x.dtype)
+  x, v = _point(x, c), _tangent(v, c)
   alpha = _alpha(x, c)
   half = jnp.sqrt(c) * numerics.safe_norm(v) / alpha
   # tanh is 1 in float64 too from 20 on; a shorter vector keeps v / α from overflowing
   short = jnp.where(half > 64, 64 / jnp.where(half > 64, half, 1), 1)
   u = (numerics.tanh_over(half * short) * short / alpha)[..., None] * v
-  x_u = numerics.bound(x + u, numerics.root_max(x.dtype))
+  x_u = x + u
   uu = c * _dot(u, u)
   den = c * _dot(x_u, x_u) + alpha * (1 - uu)
   return proj(x + (alpha / jnp.where(den > 0, den, 1))[..., None] * (u + uu[..., None] * x), c=c)
@@ -93,7 +102,8 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   Its direction is −x ⊕ y, which is α_x (y−x) − c‖y−x‖² x over a positive number.
   """
   c = jnp.asarray(c, x.dtype)
-  delta = _difference(y, x, c)
+  x, y = _point(x, c), _point(y, c)
+  delta = y - x
   alpha, alpha_y = _alpha(x, c), _alpha(y, c)
   n = numerics.norm(delta)
   both = jnp.sqrt(alpha) * jnp.sqrt(alpha_y)
@@ -110,7 +120,8 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   so that a short move near the boundary stays a small rotation.
   """
   c = jnp.asarray(c, x.dtype)
-  delta = _difference(y, x, c)
+  x, y, v = _point(x, c), _point(y, c), _tangent(v, c)
+  delta = y - x
   alpha, alpha_y = _alpha(x, c), _alpha(y, c)
   p, s, n = _dot(x, v), _dot(delta, v), c * _dot(delta, delta)
   along = (2 * c * _dot(x, delta) - alpha) * p - (1 - alpha) * s
@@ -176,7 +187,7 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
-  x, y = (numerics.bound(z, 2 / jnp.sqrt(c)) for z in (x, y))
+  x, y = _point(x, c), _point(y, c)
   total = _dot(x, x)[..., :, None] + _dot(y, y)[..., None, :]
   chord = numerics.safe_sqrt(total - 2 * numerics.dots(x, y), numerics.noise(x.dtype) * total)
   root_x, root_y = jnp.sqrt(_alpha(x, c)), jnp.sqrt(_alpha(y, c))
@@ -189,14 +200,14 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   Resolves that to about eps·(‖x‖² + ‖y‖²)/α_y.
   """
   c = jnp.asarray(c, x.dtype)
-  x = numerics.bound(x, 2 / jnp.sqrt(c))
+  x = _point(x, c)
   return jnp.concatenate([-2 * x, 1 + c * _dot(x, x)[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y/α_y and ‖y‖²/α_y."""
   c = jnp.asarray(c, y.dtype)
-  y = numerics.bound(y, 2 / jnp.sqrt(c))
+  y = _point(y, c)
   features = jnp.concatenate([y, _dot(y, y)[..., None]], axis=-1)
   return features / _alpha(y, c)[..., None]
 

@@ -15,6 +15,11 @@ from geoemb.manifolds import base
 from geoemb.typing import Array, Key, Scalar
 
 
+def _point(x: Array, c: Array) -> Array:
+  """x with entries up to 2/√c: on the sphere they are at most 1/√c."""
+  return numerics.bound(x, 2 / jnp.sqrt(c))
+
+
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]."""
   limit = numerics.root_max(u.dtype)
@@ -35,14 +40,14 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...]: (2/√c) atan2(‖x − y‖, ‖x + y‖), accurate at 0 and at antipodes."""
   c = jnp.asarray(c, x.dtype)
-  limit = numerics.root_max(x.dtype)
-  x, y = numerics.bound(x, limit), numerics.bound(y, limit)
-  return 2 / jnp.sqrt(c) * _atan2(numerics.safe_norm(x - y), numerics.safe_norm(x + y))
+  x, y = _point(x, c), _point(y, c)
+  return 2 / jnp.sqrt(c) * numerics.atan2(numerics.safe_norm(x - y), numerics.safe_norm(x + y))
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """End of the geodesic from x with velocity v, [..., d + 1]."""
   c = jnp.asarray(c, x.dtype)
+  x, v = _point(x, c), numerics.bound(v, numerics.root_max(v.dtype))
   length = jnp.sqrt(c) * numerics.safe_norm(v)[..., None]
   return proj(jnp.cos(length) * x + numerics.sin_over(length) * v, c=c)
 
@@ -50,8 +55,8 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Velocity at x of the geodesic to y, [..., d + 1]; 0 at the antipode."""
   c = jnp.asarray(c, x.dtype)
-  limit = numerics.root_max(x.dtype) ** 0.5  # squares of squares below
-  delta = numerics.bound(y - x, limit)
+  x, y = _point(x, c), _point(y, c)
+  delta = y - x
   # y's part normal to x is y − c(x·y)x; with x·(y−x) = −‖y−x‖²/2 nothing cancels near x = y
   u = delta + 0.5 * c * jnp.sum(delta * delta, axis=-1, keepdims=True) * x
   d = dist(x, y, c=c)[..., None]
@@ -59,7 +64,8 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   near = angle < 1  # where length = sin(angle)/√c and its quotient is smooth; beyond, measure it
   by_series = 1 / numerics.sin_over(jnp.where(near, angle, 0))
   far = ~near & (length > 0)
-  return jnp.where(near, by_series, jnp.where(far, d / jnp.where(far, length, 1), 0)) * u
+  by_length = numerics.divide(d, jnp.where(far, length, 1))
+  return jnp.where(near, by_series, jnp.where(far, by_length, 0)) * u
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -68,7 +74,8 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   The reflection v − 2ŵ(ŵ·v) in the bisector w = x + y: it takes x to −y, turns the geodesic's
   direction at x into the one at y, and fixes the rest. An isometry to rounding for every input.
   """
-  w = numerics.unit(x + y)
+  c = jnp.asarray(c, x.dtype)
+  w = numerics.unit(_point(x, c) + _point(y, c))
   return v - 2 * jnp.sum(w * v, axis=-1, keepdims=True) * w
 
 
@@ -118,11 +125,10 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   Angles below about 2√eps, and angles that close to π, count as 0 and π, with gradient 0.
   """
   c = jnp.asarray(c, x.dtype)
-  limit = numerics.root_max(x.dtype)
-  cosine = c * numerics.dots(numerics.bound(x, limit), numerics.bound(y, limit))
+  cosine = c * numerics.dots(_point(x, c), _point(y, c))
   floor = jnp.asarray(0.5 * numerics.noise(x.dtype), x.dtype)
   chord = numerics.safe_sqrt(0.5 * (1 - cosine), floor)
-  return 2 / jnp.sqrt(c) * _atan2(chord, numerics.safe_sqrt(0.5 * (1 + cosine), floor))
+  return 2 / jnp.sqrt(c) * numerics.atan2(chord, numerics.safe_sqrt(0.5 * (1 + cosine), floor))
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
@@ -138,12 +144,6 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`."""
   return y
-
-
-def _atan2(a: Array, b: Array) -> Array:
-  """atan2 with gradient 0, not NaN, at (0, 0)."""
-  both = (a == 0) & (b == 0)
-  return jnp.where(both, 0, jnp.arctan2(a, jnp.where(both, 1, b)))
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

@@ -17,7 +17,7 @@ from absl import logging
 from geoemb import harness
 from geoemb.analysis import disk
 from geoemb.data import edge_list, splits, tree, wordnet
-from geoemb.data.hierarchy import Hierarchy
+from geoemb.data.hierarchy import Hierarchy, reduce
 from geoemb.graphs import sampling
 from geoemb.manifolds import Manifold
 from geoemb.models import ranked
@@ -26,6 +26,7 @@ from geoemb.retrieval import ranks
 from geoemb.tables import embedding
 from geoemb.typing import Array
 
+_MIN_STEPS = 20  # a pass, at least
 _CURVE_SOURCES = 1000  # ranked exactly for the training curve; the result ranks all
 
 
@@ -71,7 +72,6 @@ def run(
   config: Settings,
   workdir: str,
   *,
-  graph: Hierarchy,
   m: Manifold,
   score: ranked.Score,
   optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
@@ -82,7 +82,6 @@ def run(
   Args:
     config: the experiment's.
     workdir: where everything goes.
-    graph: the hierarchy, closed unless the user asked for plain edges.
     m: manifold of the table.
     score: what near means.
     optimizer: schedule → transformation of (rows, dense).
@@ -91,11 +90,13 @@ def run(
   Returns:
     mean_rank and map of the reconstruction; with `predict` those of the held-out edges instead.
   """
+  graph = load(config)
   n = len(graph.names)
   held_out = splits.link_prediction(graph) if config.predict else None
   edges = held_out.train if held_out else graph.edges
-  batch = min(config.batch_size, len(edges))
-  shared = min(config.negatives_shared, batch)
+  # Small graphs get small batches: a pass of few steps learns little.
+  batch = max(1, min(config.batch_size, len(edges) // _MIN_STEPS))
+  shared = config.negatives_shared if batch == config.batch_size else batch
   per_epoch = len(edges) // batch
   steps, burn_in = (max(0, round(e * per_epoch)) for e in (config.epochs, config.burn_in))
   logging.info("%d nodes, %d edges; %d steps of %d pairs", n, len(edges), steps, batch)
@@ -157,16 +158,20 @@ def _finish(
 ) -> dict[str, float]:
   points = embedding.Embedding(graph.names, np.asarray(state.rows.table), m.name, float(m.c))
   points.save(workdir, word2vec=config.word2vec)
-  progress = harness.logged("ranked", "sources")
+  logging.info("ranking all nodes from every source")
   if held_out:
     known = np.concatenate([held_out.train, held_out.valid])
     r = ranks.link_prediction(
-      m, state.rows.table, held_out.test, known, queries=_queries(state), progress=progress
+      m, state.rows.table, held_out.test, known, queries=_queries(state)
     )
     metrics = {"link_mean_rank": r.mean_rank, "link_map": r.map}
   else:
-    r = _ranks(m, state, graph.edges, progress=progress)
+    r = _ranks(m, state, graph.edges)
     metrics = {"mean_rank": r.mean_rank, "map": r.map}
-  title = f"mean rank {r.mean_rank:.2f}, MAP {r.map:.3f}"
-  disk.draw(points, graph.edges, os.path.join(workdir, "disk"), title=title)
+  closed = config.closure or not config.edges
+  direct = reduce(graph.edges, len(graph.names)) if closed else graph.edges
+  picture = disk.draw(
+    m, state.rows.table, graph.names, direct, title=config.edges or config.data, metrics=metrics
+  )
+  disk.save(picture, os.path.join(workdir, "disk"))
   return metrics

@@ -15,6 +15,7 @@ from scipy import sparse
 from geoemb.graphs import hard_negatives as hard
 from geoemb.graphs import sampling
 from geoemb.losses import ranking
+from geoemb import manifolds
 from geoemb.manifolds import Manifold, euclidean
 from geoemb.tables import rows
 from geoemb.typing import Array
@@ -47,7 +48,29 @@ def translational() -> Score:
   return Score(lambda u, v, r: dist(u + r, v), lambda u, w, r: affinity(u + r, w))
 
 
-def ancestral(key: Array, m: Manifold, edges: np.ndarray, n: int, dim: int, *, scale: float) -> Array:
+def model(name: str, c: float) -> tuple[Manifold, Score]:
+  """Manifold and score by name: a manifold's own distance, or the two flat baselines.
+
+  Args:
+    name: "euclidean" means squared distances, "translational" those from u + r; else a manifold.
+    c: curvature −c of a curved one.
+  """
+  if name in ("euclidean", "translational"):
+    return manifolds.make("euclidean"), (squared() if name == "euclidean" else translational())
+  m = manifolds.make(name, c)
+  return m, geodesic(m)
+
+
+def ancestral(
+  key: Array,
+  m: Manifold,
+  edges: np.ndarray,
+  n: int,
+  dim: int,
+  *,
+  scale: float,
+  dtype: jnp.dtype = jnp.float32,
+) -> Array:
   """A first table that knows the graph, [n, dim]: node u at Σ z over u and its targets.
 
   z is one normal vector a node, so two nodes start as near to each other as they share targets.
@@ -60,12 +83,14 @@ def ancestral(key: Array, m: Manifold, edges: np.ndarray, n: int, dim: int, *, s
     n: number of nodes.
     dim: d.
     scale: root mean square norm.
+    dtype: of the table.
   """
   z = np.asarray(jax.random.normal(key, (n, dim), jnp.float32), np.float64)
   ones = np.ones(len(edges))
   x = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)) @ z + z
   x -= x.mean(axis=0)
-  return m.proj(jnp.asarray(x * (scale / np.sqrt(np.mean(np.sum(x * x, axis=1))))))
+  x *= scale / np.sqrt(np.mean(np.sum(x * x, axis=1)))
+  return m.proj(jnp.asarray(x, dtype))
 
 
 class State(NamedTuple):

@@ -70,10 +70,10 @@ class Embedding:
         KeyedVectors.load_word2vec_format(path). It has no room for spaces in names: they become
         "_". Its similarity is the cosine of coordinates, which is not the manifold's distance.
     """
-    _replace(os.path.join(workdir, "embedding.npz"), self._write_npz)
-    _replace(os.path.join(workdir, "embedding.tsv"), self._write_tsv)
+    replace(os.path.join(workdir, "embedding.npz"), self._write_npz)
+    replace(os.path.join(workdir, "embedding.tsv"), self._write_tsv)
     if word2vec:
-      _replace(os.path.join(workdir, "embedding.w2v.txt"), self._write_word2vec)
+      replace(os.path.join(workdir, "embedding.w2v.txt"), self._write_word2vec)
 
   def nearest(self, name: str, k: int = 10) -> list[tuple[str, float]]:
     """The k other points nearest to a name's, with their distances, nearest first."""
@@ -186,7 +186,7 @@ def _dist(name, c, x, y):
   return manifolds.make(name, c).dist(x, y)
 
 
-def _replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
+def replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
   """Writes a file beside `path` and moves it there once it is safely on disk."""
   try:
     with open(path + ".tmp", "wb") as file:
