@@ -73,11 +73,10 @@ def split(x: Array) -> tuple[Array, Array]:
 
 
 def pow2(x: Array) -> Array:
-  """The largest power of two that is at most x > 0, [...], exactly; 1 for x = 0."""
+  """The largest power of two that is at most x ≥ 0, [...], exactly; 0 for 0."""
   bits = jnp.finfo(x.dtype).bits
   mask = jnp.asarray(-(1 << jnp.finfo(x.dtype).nmant), f"int{bits}")
-  p = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, mask.dtype) & mask, x.dtype)
-  return jnp.where(p > 0, p, 1)
+  return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, mask.dtype) & mask, x.dtype)
 
 
 @jax.custom_jvp
@@ -89,7 +88,7 @@ def co_square(x: Array, c: Array) -> Array:
   1 − sum are exact; only the small rest is rounded.
   """
   p = pow2(jnp.sqrt(pow2(c)))
-  m = c / (p * p)  # in [1, 4), exact
+  m = c / jnp.where(p > 0, p * p, 1)  # in [1, 4), exact; 0 for c = 0
   z = x * p  # exact; ‖z‖ < 1 inside
   grid = 2.0 ** (jnp.finfo(x.dtype).nmant // 2)  # squares then are on 2^-22 or 2^-52
   hi = jnp.round(z * grid) / grid
@@ -273,6 +272,11 @@ def sinh_over(x: Array) -> Array:
 def sin_over(x: Array) -> Array:
   """sin(x)/x, [...]."""
   return _over(jnp.sin, -1 / 6, 1 / 120, x)
+
+
+def asin_over(x: Array) -> Array:
+  """arcsin(x)/x, [...], for |x| < 1."""
+  return _over(jnp.arcsin, 1 / 6, 3 / 40, x)
 
 
 def tanh_over(x: Array) -> Array:

@@ -14,14 +14,11 @@ Unspecified: the held-out edges of link prediction: ours are in geoemb/data/spli
 import dataclasses
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from geoemb import harness
 from geoemb.models import hierarchy, ranked
 from geoemb.optim import rsgd
-from geoemb.typing import Array, Key
 
 
 @dataclasses.dataclass
@@ -113,7 +110,9 @@ TARGETS = (
     target
     for d, rank, ap in zip(_DIMS, *_LINKS)
     for target in (
-      harness.Target("Table 1, link prediction", f"link_d{d}", "link_mean_rank", rank, better="low"),
+      harness.Target(
+        "Table 1, link prediction", f"link_d{d}", "link_mean_rank", rank, better="low"
+      ),
       harness.Target("Table 1, link prediction", f"link_d{d}", "link_map", ap),
     )
   ),
@@ -133,7 +132,6 @@ def cpu_threads(config: Config) -> int | None:
 def run(config: Config, workdir: str) -> dict[str, float]:
   """Trains, evaluates, writes the embedding, and returns the metrics that TARGETS names."""
   with jax.enable_x64(config.dtype == "float64"):
-    dtype = jnp.dtype(config.dtype)
     m, score = ranked.model(config.manifold, config.c)
 
     def optimizer(schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -142,12 +140,4 @@ def run(config: Config, workdir: str) -> dict[str, float]:
         move="exp" if config.exact else "retract",
       )  # fmt: skip
 
-    def init(key: Key, edges: np.ndarray, n: int) -> tuple[Array, ...]:
-      if config.init_ancestral:
-        table = ranked.ancestral(key, m, edges, n, config.dim, scale=config.init_scale, dtype=dtype)
-      else:
-        table = m.random(key, (n,), config.dim, scale=config.init_scale, dtype=dtype)
-      shift = jnp.zeros(config.dim, dtype)  # r
-      return (table, shift) if config.manifold == "translational" else (table,)
-
-    return hierarchy.run(config, workdir, m=m, score=score, optimizer=optimizer, init=init)
+    return hierarchy.run(config, workdir, m=m, score=score, optimizer=optimizer)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from matplotlib import cm, collections, colors, figure, patches, path, text
+from matplotlib import cm, collections, colors, figure, patches, path
 from matplotlib.backends import backend_agg
 
 from geoemb.manifolds import base, lorentz
@@ -59,7 +59,7 @@ def draw(
   below, depth = _below(edges, len(points)), _depth(edges, len(points))
   weight = np.log1p(below) / max(1.0, np.log1p(below).max(initial=0))  # 0 for leaves, 1 at the top
   shades = cm.ScalarMappable(
-    colors.Normalize(0, max(1, depth.max(initial=0))),
+    colors.Normalize(0, max(1, np.ceil(np.quantile(depth, 0.98)))),
     colors.LinearSegmentedColormap.from_list("depth", _SHADES),
   )
 
@@ -75,8 +75,8 @@ def draw(
     ax.set(xlim=(center[0] - half, center[0] + half), ylim=(center[1] - half, center[1] + half))
   _draw_edges(ax, points, edges, weight, depth, shades, curved)
   _draw_points(ax, points, weight, depth, shades)
-  _draw_legend(fig, shades)
-  numbers = "    ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in (metrics or {}).items())
+  _draw_legend(fig, shades, depth)
+  numbers = "    ".join(f"{_metric(k)} {v:.4g}" for k, v in (metrics or {}).items())
   _text(fig, 0.04, 0.965, title, fontsize=15, weight="bold")
   _text(fig, 0.96, 0.966, numbers, fontsize=11, ha="right")
   _text(fig, 0.04, 0.944, caption, fontsize=9, color=_SOFT)
@@ -200,7 +200,7 @@ def _draw_edges(ax, points, edges, weight, depth, shades, curved):
     collections.PathCollection(
       [path.Path(curve, codes) for curve in curves],
       facecolors="none",
-      edgecolors=shades.to_rgba(depth[u], alpha=0.45),
+      edgecolors=np.c_[shades.to_rgba(depth[u])[:, :3], 0.35 + 0.3 * weight[u]],
       linewidths=thin + 1.1 * weight[u] ** 2,
       zorder=1,
     )
@@ -212,7 +212,7 @@ def _draw_points(ax, points, weight, depth, shades):
   many = len(points) > _MAX_VECTORS
   ax.scatter(
     *points[order].T,
-    s=(0.6 if many else 5) + 75 * weight[order] ** 3,
+    s=_area(weight[order], least=0.6 if many else 5),
     c=shades.to_rgba(depth[order]),
     linewidths=0 if many else 0.3,
     edgecolors="white",
@@ -221,14 +221,19 @@ def _draw_points(ax, points, weight, depth, shades):
   )
 
 
-def _draw_legend(fig, shades):
-  cax = fig.add_axes((0.80, 0.035, 0.15, 0.012))
+def _area(weight, least=5):
+  """Size of points, in squares of 1/72 inch."""
+  return least + 75 * weight**3
+
+
+def _draw_legend(fig, shades, depth):
+  cax = fig.add_axes((0.79, 0.035, 0.17, 0.012))
   bar = fig.colorbar(shades, cax=cax, orientation="horizontal")
   bar.outline.set_visible(False)
   top = int(shades.norm.vmax)
+  cax.set_xticks([0, top], ["0", f"{top}+" if depth.max(initial=0) > top else f"{top}"])
   cax.tick_params(length=0, pad=2, labelsize=8, labelcolor=_SOFT)
-  cax.set_xticks([0, top], [f"{tick}" for tick in (0, top)])
-  _text(fig, 0.80, 0.052, "depth (edges from the root)", fontsize=8, color=_SOFT)
+  _text(fig, 0.96, 0.053, "depth (edges from the root)", fontsize=8, color=_SOFT, ha="right")
 
 
 def _draw_labels(fig, ax, points, names, wanted, room, weight):
@@ -236,10 +241,13 @@ def _draw_labels(fig, ax, points, names, wanted, room, weight):
   renderer = fig.canvas.get_renderer()
   places = ax.transData.transform(points)
   frame = ax.get_window_extent(renderer)
-  taken = np.zeros((0, 4))  # boxes: left, bottom, right, top in pixels
   scale = fig.dpi / 72
+  # Boxes [left, bottom, right, top] that a label leaves free, in pixels: first the larger points.
+  big = wanted[weight[wanted] > 0.4]
+  radius = scale * np.sqrt(_area(weight[big]))[:, None] / 2
+  taken, placed = np.concatenate([places[big] - radius, places[big] + radius], axis=1), 0
   for i in wanted:
-    if len(taken) == room:
+    if placed == room:
       break
     name = _WORDNET.sub("", names[i]).replace("_", " ")
     label = ax.annotate(
@@ -256,8 +264,8 @@ def _draw_labels(fig, ax, points, names, wanted, room, weight):
       zorder=3,
     )
     size = label.get_window_extent(renderer)
-    half = np.array([size.width, size.height]) / 2 + scale
-    gap = scale * (1 + 4.5 * weight[i] ** 1.5)
+    half = np.array([size.width / 2 + 3 * scale, size.height / 2 + scale])
+    gap = scale * (2 + 4 * weight[i] ** 1.5)
     for side in np.array(_SIDES):
       offset = side * (half + gap * np.abs(side) / np.linalg.norm(side))
       box = np.concatenate([places[i] + offset - half, places[i] + offset + half])
@@ -270,10 +278,14 @@ def _draw_labels(fig, ax, points, names, wanted, room, weight):
       )
       if inside and apart.all():
         label.set_position(offset / scale)
-        taken = np.concatenate([taken, box[None]])
+        taken, placed = np.concatenate([taken, box[None]]), placed + 1
         break
     else:
       label.remove()
+
+
+def _metric(key):
+  return re.sub(r"\bmap\b", "MAP", key.replace("_", " "))
 
 
 def _text(fig, x, y, s, **style):

@@ -163,11 +163,16 @@ def ranked_edges(
     raise ValueError(f"shared must divide the batch of {batch_size} edges, got {shared}")
   if negatives < 1:
     raise ValueError(f"negatives must be at least 1, got {negatives}")
+  burn_in_negatives = negatives if burn_in_negatives is None else burn_in_negatives
+  if not 1 <= burn_in_negatives <= negatives:
+    raise ValueError(
+      f"burn_in_negatives must be between 1 and {negatives}, got {burn_in_negatives}"
+    )
   groups, per_pass = batch_size // shared, m // batch_size
   pairs = jnp.asarray(edges, jnp.int32)
   targets = jnp.asarray(hierarchy.ancestors(edges, n))
   frequent = alias_table(np.bincount(edges[:, 1], minlength=n) ** dampening)
-  active = jnp.arange(negatives) < (burn_in_negatives or negatives)
+  active = jnp.arange(negatives) < burn_in_negatives
 
   def sample(key: Key, steps: Array) -> Batch:
     key_order, key_neg = jax.random.split(key)

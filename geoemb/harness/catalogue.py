@@ -21,7 +21,7 @@ from typing import Any
 
 from geoemb.harness import errors, targets
 
-_LIGHT = ("dataclasses", "math", "typing", "itertools", "functools", "geoemb.harness")
+_LIGHT = ("geoemb", "geoemb.harness", "geoemb.harness.Target")  # these import no jax
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
@@ -136,19 +136,24 @@ def _import(path: str) -> types.ModuleType:
   return module
 
 
-def _light(node: ast.stmt) -> bool:
-  """Whether a top-level statement is executed: all but imports of jax and what is decorated."""
+def _is_light(module: str) -> bool:
+  return module in _LIGHT or module.partition(".")[0] in (*sys.stdlib_module_names, "numpy")
+
+
+def _light(node: ast.stmt) -> ast.stmt | None:
+  """A top-level statement as it is executed: imports without jax, nothing that is decorated."""
   if isinstance(node, ast.Import):
-    return all(alias.name in _LIGHT for alias in node.names)
+    names = [alias for alias in node.names if _is_light(alias.name)]
+    return ast.copy_location(ast.Import(names), node) if names else None
   if isinstance(node, ast.ImportFrom):
-    full = [f"{node.module}.{alias.name}" for alias in node.names]
-    return node.module in (*_LIGHT, "__future__") or all(name in _LIGHT for name in full)
-  return not (isinstance(node, ast.FunctionDef) and node.decorator_list)
+    names = [alias for alias in node.names if _is_light(f"{node.module}.{alias.name}")]
+    return ast.copy_location(ast.ImportFrom(node.module, names, 0), node) if names else None
+  return None if isinstance(node, ast.FunctionDef) and node.decorator_list else node
 
 
 def _declarations(path: str, tree: ast.Module) -> Mapping[str, Any]:
   """The names that the light statements define; the whole module's if they need more than that."""
-  light = ast.Module([node for node in tree.body if _light(node)], type_ignores=[])
+  light = ast.Module([new for node in tree.body if (new := _light(node))], type_ignores=[])
   for node in ast.walk(light):
     if isinstance(node, ast.FunctionDef):  # signatures may name jax; fields of Config do not
       node.returns = None

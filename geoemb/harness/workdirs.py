@@ -85,16 +85,16 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
 def claim(workdir: str, experiment: str, config: dict[str, Any]) -> None:
   """Writes config.json, or checks that the one there says the same.
 
+  A run that left neither a checkpoint nor a file of its own (its data were missing) has no claim.
+
   Raises:
     Abort: if the folder belongs to another experiment or config; says what differs.
   """
   path = os.path.join(workdir, "config.json")
   new = {"experiment": experiment, "config": json.loads(json.dumps(config))}
   old = read_json(path)
-  if old is None:
+  if old is None or set(os.listdir(workdir)) <= {"config.json", "lock", "metrics.jsonl"}:
     try:
-      if os.path.exists(path):  # half a file of a machine that went down; runs refer to it
-        os.unlink(path)
       write_json(path, new)
     except OSError as e:
       raise errors.Abort(errors.os_error(e, f"cannot write {path}")) from e

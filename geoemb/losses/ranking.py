@@ -15,9 +15,12 @@ def softmax_ranking(d_pos: Array, d_neg: Array) -> Array:
     d_pos: [...] distance to the positive.
     d_neg: [..., k] distances to k negatives; +inf masks a slot.
   """
-  d = jnp.concatenate([d_pos[..., None], d_neg], axis=-1)
-  # As one logsumexp of differences: d⁺ + logsumexp(−d) loses ℓ to the rounding of d⁺ as ℓ → 0.
-  return jax.nn.logsumexp(d_pos[..., None] - d, axis=-1)
+  gap = d_pos[..., None] - d_neg
+  top = jax.lax.stop_gradient(jnp.max(gap, axis=-1, initial=0))
+  # ℓ = log(1 + Σ e^gap), scaled by e^−top. By log1p of what is added to 1: as ℓ → 0 the sum
+  # itself, and before it d⁺ in the equation as printed, would round ℓ away.
+  rest = jnp.expm1(-top) + jnp.sum(jnp.exp(gap - top[..., None]), axis=-1)
+  return top + jnp.log1p(rest)
 
 
 def softmax_ranking_affinity(d_pos: Array, a_neg: Array) -> Array:

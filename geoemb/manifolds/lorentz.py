@@ -263,7 +263,7 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
   cap = _cap(jnp.asarray(c, x.dtype))
   r = numerics.safe_norm(x)
   out = r > cap
-  return x * jnp.where(out, cap / jnp.where(out, r, 1), 1)[..., None]
+  return x * jnp.where(out, numerics.divide(cap, jnp.where(out, r, 1)), 1)[..., None]
 
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:

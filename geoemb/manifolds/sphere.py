@@ -16,7 +16,7 @@ from geoemb.typing import Array, Key, Scalar
 
 
 def _point(x: Array, c: Array) -> Array:
-  """x with entries up to 2/√c: on the sphere they are at most 1/√c."""
+  """The point x with entries up to 2/√c: on the sphere they are at most 1/√c."""
   return numerics.bound(x, 2 / jnp.sqrt(c))
 
 
@@ -57,15 +57,18 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   x, y = _point(x, c), _point(y, c)
   delta = y - x
+  n = numerics.safe_norm(delta)
   # y's part normal to x is y − c(x·y)x; with x·(y−x) = −‖y−x‖²/2 nothing cancels near x = y
-  u = delta + 0.5 * c * jnp.sum(delta * delta, axis=-1, keepdims=True) * x
-  d = dist(x, y, c=c)[..., None]
-  angle, length = jnp.sqrt(c) * d, numerics.safe_norm(u)[..., None]
-  near = angle < 1  # where length = sin(angle)/√c and its quotient is smooth; beyond, measure it
-  by_series = 1 / numerics.sin_over(jnp.where(near, angle, 0))
-  far = ~near & (length > 0)
-  by_length = numerics.divide(d, jnp.where(far, length, 1))
-  return jnp.where(near, by_series, jnp.where(far, by_length, 0)) * u
+  u = delta + (0.5 * c * n * n)[..., None] * x
+  half = 0.5 * jnp.sqrt(c) * n  # the sine of half the angle
+  near = half < 0.5
+  half = jnp.where(near, half, 0)
+  by_series = numerics.asin_over(half) / jnp.sqrt(1 - half * half)  # angle over its sine
+  # beyond, the sine is measured, as it is all that is known near the antipode
+  length = numerics.safe_norm(u)
+  far = ~near & (jnp.sqrt(c) * length > numerics.eps(x.dtype))  # else u is rounding noise
+  by_length = numerics.divide(dist(x, y, c=c), jnp.where(far, length, 1))
+  return jnp.where(near, by_series, jnp.where(far, by_length, 0))[..., None] * u
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -75,7 +78,9 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   direction at x into the one at y, and fixes the rest. An isometry to rounding for every input.
   """
   c = jnp.asarray(c, x.dtype)
-  w = numerics.unit(_point(x, c) + _point(y, c))
+  w = _point(x, c) + _point(y, c)
+  some = jnp.sqrt(c) * numerics.safe_norm(w) > numerics.eps(w.dtype)  # else w is rounding noise
+  w = numerics.unit(jnp.where(some[..., None], w, 0))
   return v - 2 * jnp.sum(w * v, axis=-1, keepdims=True) * w
 
 
@@ -89,8 +94,9 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """The part of g that is tangent at x, [..., d + 1]."""
-  n = numerics.unit(x)
-  return g - jnp.sum(n * g, axis=-1, keepdims=True) * n
+  c = jnp.asarray(c, x.dtype)
+  x = _point(x, c)
+  return g - c * jnp.sum(x * g, axis=-1, keepdims=True) * x
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:

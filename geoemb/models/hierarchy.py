@@ -37,6 +37,8 @@ class Settings(Protocol):
   edges: str
   closure: bool
   predict: bool
+  manifold: str
+  dim: int
   dtype: str
   lr: float
   lr_batch: int
@@ -49,6 +51,8 @@ class Settings(Protocol):
   batch_size: int
   negatives: int
   negatives_shared: int
+  init_scale: float
+  init_ancestral: bool
   hard_negatives: int
   hard_weight: float
   hard_from: float
@@ -75,7 +79,6 @@ def run(
   m: Manifold,
   score: ranked.Score,
   optimizer: Callable[[optax.Schedule], optax.GradientTransformation],
-  init: Callable[[Array, np.ndarray, int], tuple[Array, ...]],
 ) -> dict[str, float]:
   """Trains, evaluates, writes the embedding and its picture; returns the metrics.
 
@@ -85,7 +88,6 @@ def run(
     m: manifold of the table.
     score: what near means.
     optimizer: schedule → transformation of (rows, dense).
-    init: (key, training edges, n) → first table and then the dense parameters.
 
   Returns:
     mean_rank and map of the reconstruction; with `predict` those of the held-out edges instead.
@@ -115,7 +117,9 @@ def run(
     tx, score, hard_weight=config.hard_weight, hard_from=round(config.hard_from * per_epoch)
   )
   key_init, key_train = jax.random.split(jax.random.key(config.seed))
-  state = ranked.init(tx, *init(key_init, edges, n), hard_negatives=config.hard_negatives)
+  state = ranked.init(
+    tx, *_first(config, key_init, m, edges, n), hard_negatives=config.hard_negatives
+  )
 
   # A fixed sample of sources, apart from the run's own randomness: curves of runs compare.
   have = np.unique(edges[:, 0])
@@ -130,6 +134,16 @@ def run(
     evaluate=evaluate, eval_every=max(1, steps // 20),
   )  # fmt: skip
   return _finish(config, workdir, graph, m, fit.state, held_out)
+
+
+def _first(config: Settings, key: Array, m: Manifold, edges: np.ndarray, n: int) -> tuple:
+  """The first table and, for the translational model, its offset r = 0."""
+  dtype, dim, scale = jnp.dtype(config.dtype), config.dim, config.init_scale
+  if config.init_ancestral:
+    table = ranked.ancestral(key, m, edges, n, dim, scale=scale, dtype=dtype)
+  else:
+    table = m.random(key, (n,), dim, scale=scale, dtype=dtype)
+  return (table, jnp.zeros(dim, dtype)) if config.manifold == "translational" else (table,)
 
 
 def _queries(state: ranked.State) -> np.ndarray | None:
@@ -161,9 +175,7 @@ def _finish(
   logging.info("ranking all nodes from every source")
   if held_out:
     known = np.concatenate([held_out.train, held_out.valid])
-    r = ranks.link_prediction(
-      m, state.rows.table, held_out.test, known, queries=_queries(state)
-    )
+    r = ranks.link_prediction(m, state.rows.table, held_out.test, known, queries=_queries(state))
     metrics = {"link_mean_rank": r.mean_rank, "link_map": r.map}
   else:
     r = _ranks(m, state, graph.edges)

@@ -45,7 +45,12 @@ def clip_norm(
     max_norm: the longest that passes unchanged.
     norm: length in the metric, or of the chart's coordinates as in the code of
       [nickel2017poincare].
+
+  Raises:
+    ValueError: no such norm.
   """
+  if norm not in ("riemannian", "chart"):
+    raise ValueError(f'norm must be "riemannian" or "chart", got {norm!r}')
 
   def clip(v: Array, x: Array) -> Array:
     length = (m if norm == "riemannian" else _FLAT).norm(x, v)[..., None]
@@ -103,4 +108,3 @@ def riemannian(
 
 
 _FLAT = euclidean.manifold()
-

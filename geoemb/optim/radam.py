@@ -9,7 +9,7 @@ import optax
 from geoemb.manifolds import Manifold
 from geoemb.optim import links
 from geoemb.optim.links import ScaleByRAdamState
-from geoemb.typing import PyTree, Scalar
+from geoemb.typing import Array, PyTree, Scalar
 
 
 def scale_by_radam(
@@ -26,7 +26,7 @@ def scale_by_radam(
     b1: decay of the first moment.
     b2: decay of the second.
     eps: ε, added to the root.
-    amsgrad: use the largest v_t so far; bias-corrected after the maximum, as optax does.
+    amsgrad: use the largest v_t so far; bias-corrected before the maximum, as optax does.
   """
 
   def init(x: PyTree) -> ScaleByRAdamState:
@@ -39,16 +39,21 @@ def scale_by_radam(
   ) -> tuple[PyTree, ScaleByRAdamState]:
     count = optax.safe_increment(state.count)
     mu = optax.tree.update_moment(g, state.mu, b1, 1)
-    nu = jax.tree.map(
-      lambda x, g, v: (1 - b2) * m.component_inner(x, g) + b2 * v, x, g, state.nu
-    )
-    nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else ()
-    mu_hat = optax.tree.bias_correction(mu, b1, count)
-    nu_hat = optax.tree.bias_correction(nu_max if amsgrad else nu, b2, count)
-    v = jax.tree.map(lambda a, b: a / (jnp.sqrt(b) + eps), mu_hat, nu_hat)
+    nu = jax.tree.map(lambda x, g, v: (1 - b2) * m.component_inner(x, g) + b2 * v, x, g, state.nu)
+    mu_hat = _unbiased(mu, b1, count)
+    nu_hat = _unbiased(nu, b2, count)
+    nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu_hat) if amsgrad else ()
+    scale = nu_max if amsgrad else nu_hat
+    v = jax.tree.map(lambda a, b: a / (jnp.sqrt(b) + eps), mu_hat, scale)
     return v, ScaleByRAdamState(count, mu, nu, nu_max)
 
   return optax.GradientTransformation(init, update)
+
+
+def _unbiased(moment: PyTree, decay: float, count: Array) -> PyTree:
+  """The moment over 1 − decay^count, in optax's bits; its own promotes float with int32."""
+  weight = 1 - jax.lax.pow(jnp.asarray(decay), count)
+  return jax.tree.map(lambda t: t / weight.astype(t.dtype), moment)
 
 
 def radam(

@@ -7,7 +7,12 @@ from geoemb.typing import Scalar
 
 
 def burn_in(
-  learning_rate: Scalar, *, steps: int, burn_in_steps: int = 0, factor: float = 0.01, end: float = 1.0
+  learning_rate: Scalar,
+  *,
+  steps: int,
+  burn_in_steps: int = 0,
+  factor: float = 0.01,
+  end: float = 1.0,
 ) -> optax.Schedule:
   """`learning_rate`·`factor` for the first steps, then linear from `learning_rate` to `end` of it.
 

@@ -39,7 +39,9 @@ def test_another_process_is_named(tmp_path):
 
 def test_a_changed_config_is_shown(tmp_path):
   config = {"lr": 0.3, "dims": (1, 2), "edges": None}
+  workdirs.claim(str(tmp_path), "experiments/a.py", config | {"lr": 9})  # it failed at once
   workdirs.claim(str(tmp_path), "experiments/a.py", config)
+  (tmp_path / "checkpoints").mkdir()
   workdirs.claim(str(tmp_path), "experiments/a.py", config)
   with pytest.raises(errors.Abort, match=r"lr: 0.3 -> 0.1, edges: null -> \"x\", k: absent -> 1"):
     workdirs.claim(str(tmp_path), "experiments/a.py", config | {"lr": 0.1, "edges": "x", "k": 1})

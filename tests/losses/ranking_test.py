@@ -58,12 +58,13 @@ def test_equals_the_paper(form, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("form", FORMS)
 def test_small_losses_keep_their_digits(form, dtype):
-  """ℓ → Σ_j e^{d⁺−d_j}, which log(1 + x) by itself would round to 0."""
+  """ℓ → e^{d⁺−d⁻}, which log(1 + x) by itself would round to 0."""
   with jax.enable_x64(dtype == np.float64):
-    d_pos, d_neg = np.full((4,), 3, dtype), np.array([[13], [23], [33], [53]], dtype)
+    d_pos, d_neg = np.full(4, 3, dtype), np.array([[13], [23], [33], [53]], dtype)
     value, slope, _ = evaluate(form, d_pos, d_neg)
-  np.testing.assert_allclose(value, reference(d_pos, d_neg).astype(np.float64), rtol=1e-5)
-  np.testing.assert_allclose(slope, np.exp(3 - d_neg[:, 0].astype(np.float64)), rtol=1e-4)
+  ratio = np.exp(3 - d_neg[:, 0].astype(np.float64))
+  np.testing.assert_allclose(value, np.log1p(ratio), rtol=1e-5)
+  np.testing.assert_allclose(slope, ratio / (1 + ratio), rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -89,26 +90,26 @@ def test_no_negatives_are_no_loss(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_extreme_distances_have_finite_values_and_gradients(form, dtype):
   far = np.array([0, 1e-30, 1e-6, 1, 42, 80, 87, 88, 95, 103, 104, 700, 745, 1e4, 1e30], dtype)
+  d_pos, d_neg = (x.ravel() for x in np.meshgrid(far, far))
   with jax.enable_x64(dtype == np.float64):
-    d_pos, d_neg = (x.ravel() for x in np.meshgrid(far, far))
-    for k in (1, 3):
-      for x in evaluate(form, d_pos, np.repeat(d_neg[:, None], k, axis=1)):
-        assert np.all(np.isfinite(x))
-    values, slope, _ = evaluate("distance", d_pos, d_neg[:, None])
-  difference = d_pos.astype(np.longdouble) - d_neg
-  np.testing.assert_allclose(
-    values, np.logaddexp(0, difference).astype(np.float64), rtol=1e-5, atol=1e-7
-  )
-  assert np.all((slope >= 0) & (slope <= 1))
+    got = evaluate(form, d_pos, np.stack([d_neg, d_neg, d_pos], axis=1))
+  assert all(np.all(np.isfinite(x)) for x in got)
+  values, by_pos, by_neg = map(np.asarray, got)
+  assert np.all(values >= 0)
+  assert np.all((by_pos >= 0) & (by_pos <= 1))
+  assert np.all((by_neg <= 0) & (by_neg >= -1))
+  if form == "distance":
+    expected = np.logaddexp(np.log(2.0), d_pos.astype(np.float64) - d_neg + np.log(2.0))
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_affinities_near_underflow_have_finite_gradients(dtype):
   """The gradient by an affinity itself, where 1/Σa is as large as numbers get."""
   tiny = float(np.finfo(dtype).tiny)
+  d = np.array([0, 1, 50, 84, 1e3], dtype)[:, None]
+  a_neg = np.array([0, tiny / 1e4, tiny / 2, tiny, 2 * tiny, 1e-30, 1], dtype)
+  total = lambda d, a: ranking.softmax_ranking_affinity(d, a[..., None]).sum()
   with jax.enable_x64(dtype == np.float64):
-    a_neg = np.array([[0], [tiny / 1e4], [tiny / 2], [tiny], [2 * tiny], [1e-30], [1]], dtype)
-    for d in (0, 1, 50, 84, 1e3):
-      total = lambda d, a: ranking.softmax_ranking_affinity(d, a).sum()
-      grads = jax.jit(jax.grad(total, (0, 1)))(np.full(len(a_neg), d, dtype), a_neg)
-      assert all(np.all(np.isfinite(g)) for g in grads)
+    grads = jax.jit(jax.grad(total, (0, 1)))(*np.broadcast_arrays(d, a_neg))
+  assert all(np.all(np.isfinite(g)) for g in grads)

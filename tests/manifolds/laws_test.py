@@ -1,0 +1,336 @@
+"""Laws every manifold obeys. A new manifold joins by being listed in manifolds.NAMES."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import parameterized
+
+from geoemb import manifolds
+from geoemb.manifolds import lorentz, poincare
+
+DTYPES = ("float32", "float64")
+# Points lie within a radius of about 4, where rounding of the coordinates alone moves a point by
+# eps·e^4 ≈ 50 eps; float32's tolerance is that with a factor of 15, float64's leaves it more.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+C = 0.7
+N, DIM = 24, 4
+
+
+def draws(m: manifolds.Manifold, dtype: str) -> tuple[jax.Array, ...]:
+  """Points x, y, z [N, ...] at 0.01 to 3 from the origin, and tangents u, v at x that long."""
+  keys = jax.random.split(jax.random.key(1), 5)
+  origin = m.origin((N,), DIM, jnp.dtype(dtype))
+  lengths = jnp.exp(jnp.linspace(jnp.log(0.01), jnp.log(3.0), N)).astype(dtype)
+
+  def tangents(keys, x, lengths):
+    g = jnp.stack([jax.random.normal(k, x.shape, x.dtype) for k in keys])
+    g = m.egrad2rgrad(x, g)
+    return g * (lengths / m.norm(x, g))[..., None]
+
+  start = tangents(keys[:3], origin, jnp.stack([lengths, lengths[::-1], 0.5 * lengths]))
+  x, y, z = m.exp(origin, start)
+  return x, y, z, *tangents(keys[3:], x, jnp.stack([lengths, 0.3 * lengths]))
+
+
+@functools.cache
+def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
+  """Everything the laws are about, from one compiled function with few calls: it is all compiling."""
+  m = manifolds.make(name, C)
+  fixed = manifolds.make(name)  # affinities are for a fixed c
+
+  def each(f, *args):
+    return f(*(jnp.stack(a) for a in zip(*args)))
+
+  @jax.jit
+  def compute():
+    x, y, z, u, v = draws(m, dtype)
+    g = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    end, stay, coarse, fine = each(m.exp, (x, v), (x, 0 * v), (x, 0.1 * v), (x, 0.01 * v))
+    log, log_stay, back, log_end = each(m.log, (x, y), (x, x), (y, x), (x, end))
+    reached, middle = each(m.exp, (x, log), (x, 0.5 * log))
+    p_u, p_v, p_log, p_stay = each(m.transport, (x, y, u), (x, y, v), (x, y, log), (x, x, u))
+    rgrad = m.egrad2rgrad(x, g)
+    uv, vu, uu, p_uv, gv = each(
+      m.inner, (x, u, v), (x, v, u), (x, u, u), (y, p_u, p_v), (x, rgrad, v)
+    )
+    d = each(
+      m.dist,
+      (x, y),
+      (y, x),
+      (x, z),
+      (z, y),
+      (x, x),
+      (x, middle),
+      (middle, y),
+      (m.retract(x, 0.1 * v), coarse),
+      (m.retract(x, 0.01 * v), fine),
+    )
+    slope, slope_stay = jax.grad(lambda a: m.dist(a, jnp.stack([y, x])).sum())(jnp.stack([x, x]))
+    return {
+      "x": x, "y": y, "u": u, "v": v, "log": log, "log(x,x)": log_stay, "-log back": -back,
+      "exp(x,0)": stay, "exp log": reached, "log exp": log_end, "|log|": m.norm(x, log),
+      "d(x,y)": d[0], "d(y,x)": d[1], "d(x,z)": d[2], "d(z,y)": d[3], "d(x,x)": d[4],
+      "half way": d[5:7], "retract": d[7:], "<u,v>": uv, "<v,u>": vu, "<u,u>": uu,
+      "|u|": m.norm(x, u), "components": m.component_inner(x, u).sum(-1), "P<u,v>": p_uv,
+      "P log": p_log, "P stay": p_stay, "P back": m.transport(y, x, p_u), "rgrad": gv,
+      "egrad": jnp.sum(g * v, -1), "grad d²/2": m.egrad2rgrad(x, slope * d[0][:, None]),
+      "grad d(x,x)": slope_stay, "proj": m.proj(x),
+      "pairwise": m.pairwise(x, y), "all": m.dist(x[:, None], y),
+      "affinity": fixed.pairwise_affinity(x, y), "affinity of": jnp.exp(-fixed.pairwise(x, y)),
+      "search": m.query(x) @ m.key(y).T, "vmap": jax.vmap(m.dist)(x, y), "one": m.dist(x[0], y[0]),
+      "broadcast": m.log(x[:2, None], y[None, :3]),
+    }  # fmt: skip
+
+  with jax.enable_x64(True):
+    return {k: np.asarray(v) for k, v in compute().items()}
+
+
+@parameterized.named_parameters(
+  (f"{name}_{dtype}", name, dtype) for name in manifolds.NAMES for dtype in DTYPES
+)
+class LawsTest(parameterized.TestCase):
+  def close(self, name, dtype, a, b, scale=1.0):
+    f = facts(name, dtype)
+    tol = TOLERANCE[dtype] * scale
+    np.testing.assert_allclose(f[a], f[b] if isinstance(b, str) else b, rtol=tol, atol=tol)
+
+  def test_dtype_is_kept(self, name, dtype):
+    self.assertEqual(
+      {k: str(v.dtype) for k, v in facts(name, dtype).items() if v.dtype != dtype}, {}
+    )
+
+  def test_distance_is_a_metric(self, name, dtype):
+    f = facts(name, dtype)
+    np.testing.assert_allclose(f["d(x,y)"], f["d(y,x)"], rtol=1e-6 if dtype == "float32" else 1e-14)
+    self.assertTrue(np.all(f["d(x,y)"] > 0))
+    self.assertTrue(np.all(f["d(x,y)"] <= (f["d(x,z)"] + f["d(z,y)"]) * (1 + TOLERANCE[dtype])))
+
+  def test_coincident_points_are_exactly_at_0_with_gradient_0(self, name, dtype):
+    f = facts(name, dtype)
+    for k in ("d(x,x)", "log(x,x)", "grad d(x,x)"):
+      np.testing.assert_array_equal(f[k], 0, k)
+
+  def test_exp_inverts_log(self, name, dtype):
+    self.close(name, dtype, "exp log", "y")
+
+  def test_log_inverts_exp(self, name, dtype):
+    self.close(name, dtype, "log exp", "v", 10)  # chart components grow with the radius
+
+  def test_exp_of_0_stays(self, name, dtype):
+    self.close(name, dtype, "exp(x,0)", "x", 0.01)
+
+  def test_log_is_as_long_as_the_distance(self, name, dtype):
+    self.close(name, dtype, "|log|", "d(x,y)")
+
+  def test_half_of_log_is_half_way(self, name, dtype):
+    half = 0.5 * facts(name, dtype)["d(x,y)"]
+    self.close(name, dtype, "half way", np.stack([half, half]))
+
+  def test_inner_is_symmetric_and_norm_its_root(self, name, dtype):
+    self.close(name, dtype, "<u,v>", "<v,u>", 0.1)
+    self.close(name, dtype, "<u,u>", facts(name, dtype)["|u|"] ** 2)
+    self.close(name, dtype, "components", "<u,u>")
+
+  def test_transport_is_an_isometry(self, name, dtype):
+    self.close(name, dtype, "P<u,v>", "<u,v>", 10)  # tangents round at both ends
+
+  def test_transport_carries_the_geodesic_along_itself(self, name, dtype):
+    self.close(name, dtype, "P log", "-log back", 10)
+
+  def test_transport_there_and_back_is_the_identity(self, name, dtype):
+    self.close(name, dtype, "P back", "u", 10)
+    self.close(name, dtype, "P stay", "u", 0.1)
+
+  def test_riemannian_gradient_represents_the_differential(self, name, dtype):
+    self.close(name, dtype, "rgrad", "egrad", 10)
+
+  def test_gradient_of_half_the_squared_distance_is_minus_log(self, name, dtype):
+    self.close(name, dtype, "grad d²/2", -facts(name, dtype)["log"], 10)
+
+  def test_retraction_agrees_to_first_order(self, name, dtype):
+    f = facts(name, dtype)
+    coarse, fine = f["retract"]  # at 0.1 v and 0.01 v: the difference falls with the square
+    floor = 1e-4 if dtype == "float32" else 1e-11
+    self.assertTrue(np.all(fine < 0.02 * coarse + floor))
+
+  def test_points_survive_proj(self, name, dtype):
+    self.close(name, dtype, "proj", "x", 0.01)
+
+  def test_pairwise_is_dist(self, name, dtype):
+    # by inner products: absolute error √eps·e^r at worst, for pairs that are close
+    atol = {"float32": 2e-2, "float64": 1e-6}[dtype]
+    f = facts(name, dtype)
+    np.testing.assert_allclose(f["pairwise"], f["all"], rtol=TOLERANCE[dtype] * 10, atol=atol)
+    np.testing.assert_allclose(f["affinity"], f["affinity of"], rtol=TOLERANCE[dtype])
+
+  def test_query_and_key_order_as_the_distance(self, name, dtype):
+    f = facts(name, dtype)
+    order = np.argsort(f["search"], axis=1)
+    d = np.take_along_axis(f["all"], order, axis=1)
+    self.assertTrue(np.all(np.diff(d, axis=1) > -{"float32": 2e-2, "float64": 1e-6}[dtype]))
+
+  def test_vmap_and_single_points_give_the_batch(self, name, dtype):
+    self.close(name, dtype, "vmap", "d(x,y)", 0.1)
+    self.close(name, dtype, "one", facts(name, dtype)["d(x,y)"][0], 0.1)
+
+  def test_leading_axes_broadcast(self, name, dtype):
+    f = facts(name, dtype)
+    np.testing.assert_allclose(
+      f["broadcast"][[0, 1], [0, 1]], f["log"][:2], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
+
+
+class CurvatureTest(parameterized.TestCase):
+  @parameterized.parameters(*manifolds.NAMES)
+  def test_derivative_by_c_is_that_of_finite_differences(self, name):
+    ops = manifolds.make(name).ops
+
+    @jax.jit
+    def slopes(c, h):
+      x, y, _, u, v = draws(manifolds.make(name, C), "float64")
+
+      def calls(c):
+        out = {
+          "dist": ops.dist(x, y, c=c), "norm": ops.norm(x, v, c=c), "exp": ops.exp(x, v, c=c),
+          "inner": ops.inner(x, u, v, c=c), "transport": ops.transport(x, y, v, c=c),
+          "log": ops.log(x, y, c=c), "pairwise": ops.pairwise(x, y, c=c),
+        }  # fmt: skip
+        if name == "sphere":
+          del out["pairwise"]  # x and y leave the sphere when c moves, and x·y its range
+        return out
+
+      at = jax.vmap(calls)(c + h * jnp.array([-2.0, -1, 1, 2]))
+      weights = jnp.array([1.0, -8, 8, -1]) / (12 * h)
+      return jax.jvp(calls, (c,), (jnp.ones_like(c),))[1], jax.tree.map(
+        lambda a: jnp.tensordot(weights, a, 1), at
+      )
+
+    with jax.enable_x64(True):
+      exact, numeric = slopes(jnp.asarray(C), 1e-3)
+      for f in exact:
+        np.testing.assert_allclose(
+          exact[f], numeric[f], rtol=1e-6, atol=1e-6, err_msg=f"{name}.{f}"
+        )
+
+  @parameterized.parameters("lorentz", "poincare")
+  def test_flat_limit_is_euclidean(self, name):
+    ops, scale = manifolds.make(name).ops, {"lorentz": 1, "poincare": 2}[name]
+    x, y, v = jax.random.normal(jax.random.key(0), (3, 10, DIM))
+    for c in (0.0, 1e-12):
+      ask = jax.jit(lambda c: (ops.dist(x, y, c=c), ops.pairwise(x, y, c=c)[0], ops.exp(x, v, c=c),
+                               ops.log(x, y, c=c), ops.transport(x, y, v, c=c)))  # fmt: skip
+      dist, pairs, end, log, moved = ask(jnp.float32(c))
+      np.testing.assert_allclose(dist, scale * jnp.linalg.norm(x - y, axis=-1), rtol=1e-5)
+      np.testing.assert_allclose(pairs, scale * jnp.linalg.norm(x[0] - y, axis=-1), rtol=1e-5)
+      np.testing.assert_allclose(end, x + v, rtol=1e-5, atol=1e-5)
+      np.testing.assert_allclose(log, y - x, rtol=1e-5, atol=1e-5)
+      np.testing.assert_allclose(moved, v, rtol=1e-5, atol=1e-5)
+
+
+class ChartsTest(parameterized.TestCase):
+  def test_ball_and_lorentz_are_one_space(self):
+    with jax.enable_x64(True):
+      x, y, _, u, v = jax.jit(lambda: draws(manifolds.make("lorentz", C), "float64"))()
+      to_ball = functools.partial(lorentz.to_poincare, c=C)
+
+      @jax.jit
+      def compute():
+        push = lambda x, v: jax.jvp(to_ball, (x,), (v,))
+        (a, u_a), (_, v_a) = push(x, u), push(x, v)
+        b = to_ball(y)
+        return {
+          "round trip": (lorentz.from_poincare(a, c=C), x),
+          "dist": (lorentz.dist(x, y, c=C), poincare.dist(a, b, c=C)),
+          "inner": (lorentz.inner(x, u, v, c=C), poincare.inner(a, u_a, v_a, c=C)),
+          "norm": (lorentz.norm(x, u, c=C), poincare.norm(a, u_a, c=C)),
+          "exp": (to_ball(lorentz.exp(x, u, c=C)), poincare.exp(a, u_a, c=C)),
+          "log": (push(x, lorentz.log(x, y, c=C))[1], poincare.log(a, b, c=C)),
+          "transport": (push(y, lorentz.transport(x, y, u, c=C))[1], poincare.transport(a, b, u_a, c=C)),
+          "ambient": (lorentz.from_ambient(lorentz.to_ambient(x, c=C), c=C), x),
+        }  # fmt: skip
+
+      for f, (one, other) in compute().items():
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12, err_msg=f)
+
+  def test_ambient_points_are_on_the_sheet(self):
+    x = jax.random.normal(jax.random.key(0), (20, DIM))
+    p = np.asarray(lorentz.to_ambient(x, c=C), np.float64)
+    np.testing.assert_allclose(p[:, 0] ** 2 - (p[:, 1:] ** 2).sum(-1), 1 / C, rtol=1e-5)
+
+  @parameterized.parameters(*manifolds.NAMES)
+  def test_isometries_keep_distances(self, name):
+    with jax.enable_x64(True):
+      f = facts(name, "float64")
+      x, y = f["x"], f["y"]
+      rng = np.random.default_rng(0)
+      rotation = np.linalg.qr(rng.standard_normal((x.shape[-1],) * 2))[0]
+      moves = [lambda x: x @ rotation]
+      if name == "euclidean":
+        moves.append(lambda x: x + 3)
+      if name in ("lorentz", "poincare"):
+        boost = np.eye(DIM + 1)
+        boost[:2, :2] = [[np.cosh(1.3), np.sinh(1.3)], [np.sinh(1.3), np.cosh(1.3)]]
+        into, out = (lambda x: x, lambda x: x)
+        if name == "poincare":
+          into, out = (
+            functools.partial(f, c=C) for f in (lorentz.from_poincare, lorentz.to_poincare)
+          )
+        moves.append(
+          lambda x: out(lorentz.from_ambient(lorentz.to_ambient(into(x), c=C) @ boost, c=C))
+        )
+      dist = jax.jit(manifolds.make(name, C).dist)
+      for move in moves:
+        np.testing.assert_allclose(dist(move(x), move(y)), dist(x, y), rtol=1e-11)
+
+
+class BundleTest(parameterized.TestCase):
+  def test_a_manifold_is_a_pytree_whose_leaf_is_c(self):
+    m = manifolds.make("lorentz", 2.0)
+    self.assertEqual(jax.tree.leaves(m), [2.0])
+    self.assertEqual(m.name, "lorentz")
+    x, y = m.random(jax.random.key(0), (2, 5), 3, scale=1.0)
+    slope = jax.jit(jax.grad(lambda m: m.dist(x, y).sum()))(
+      manifolds.make("lorentz", jnp.float32(2))
+    )
+    self.assertEqual(slope.name, "lorentz")
+    self.assertTrue(np.isfinite(slope.c))
+
+  def test_one_trace_serves_every_c(self):
+    traces = []
+
+    @jax.jit
+    def f(m, x):
+      traces.append(m)
+      return m.dist(x, -x)
+
+    x = jnp.full((3,), 0.1)
+    f(manifolds.make("poincare", jnp.float32(1)), x)
+    f(manifolds.make("poincare", jnp.float32(2)), x)
+    self.assertLen(traces, 1)
+
+  def test_jit_is_eager(self):
+    for name in manifolds.NAMES:
+      m = manifolds.make(name, C)
+      x, y = m.random(jax.random.key(0), (2, 3), 3, scale=0.2)
+      np.testing.assert_allclose(jax.jit(m.dist)(x, y), m.dist(x, y), rtol=1e-5)
+
+  def test_unknown_names_are_answered_with_the_nearest(self):
+    with self.assertRaisesRegex(ValueError, "got 'lorenz'; did you mean lorentz"):
+      manifolds.make("lorenz")
+
+  @parameterized.parameters("euclidean", "lorentz", "poincare")
+  def test_random_is_uniform_in_the_chart(self, name):
+    x = manifolds.make(name).random(jax.random.key(0), (500,), 4, scale=0.02)
+    self.assertEqual(x.shape, (500, 4))
+    self.assertLessEqual(float(jnp.max(jnp.abs(x))), 0.02)
+    np.testing.assert_allclose(np.quantile(x, [0.25, 0.75]), [-0.01, 0.01], atol=1e-3)
+
+  def test_random_on_the_sphere_is_uniform(self):
+    m = manifolds.make("sphere", 4.0)
+    x = np.asarray(m.random(jax.random.key(0), (20000,), 2))
+    np.testing.assert_allclose(np.linalg.norm(x, axis=-1), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(
+      np.quantile(x, [0.25, 0.75], axis=0).T, [[-0.25, 0.25]] * 3, atol=0.01
+    )
