@@ -7,6 +7,9 @@
 Rerunning a command resumes a run that was stopped, and shows the result of one that finished.
 Exit codes: 0 finished; 1 the run failed; 2 the command line or the workdir makes no sense;
 128 + n stopped by signal n, with everything saved.
+
+On a CPU, experiments with small steps have XLA use one thread, which makes them about twice as
+fast; NPROC or PJRT_NPROC in the environment sets another number.
 """
 
 import dataclasses

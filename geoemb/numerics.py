@@ -121,6 +121,22 @@ def norm(x: Array) -> Array:
   return jnp.sqrt(jnp.sum(x * x, axis=-1))
 
 
+def shorten(v: Array, length: Array, limit: Scalar) -> Array:
+  """The vectors v [..., d] whose length [...] exceeds `limit`, scaled down to it."""
+  over = length > limit
+  return v * jnp.where(over, limit / jnp.where(over, length, 1), 1)[..., None]
+
+
+@jax.custom_jvp
+def bounded_norm(x: Array) -> Array:
+  """Euclidean norm of entries of at most the square of `root_max`, 0 for small ones, [...].
+
+  Scaled by a fixed power of two, which loses what lies far below `root_max`: for comparison with it.
+  """
+  scale = 2.0 ** -((jnp.finfo(x.dtype).maxexp * 5) // 8)
+  return jnp.sqrt(jnp.sum(jnp.square(x * scale), axis=-1)) / scale
+
+
 @jax.custom_jvp
 def safe_norm(x: Array) -> Array:
   """Euclidean norm over the last axis, [...], of any finite x, with gradient 0 at 0.
@@ -146,6 +162,7 @@ def _norm_jvp(function: Callable, primals: tuple, tangents: tuple) -> tuple[Arra
 
 norm.defjvp(functools.partial(_norm_jvp, norm))
 safe_norm.defjvp(functools.partial(_norm_jvp, safe_norm))
+bounded_norm.defjvp(functools.partial(_norm_jvp, bounded_norm))
 
 
 def unit(x: Array) -> Array:

@@ -28,16 +28,16 @@ class Config:
   closure: bool = True  # close your own edges transitively
   predict: bool = False  # hold out a tenth of the edges, and rank those
   manifold: str = "poincare"  # poincare, lorentz, euclidean (squared distance) or translational
-  c: float = 0.25  # the hyperbolic plane's curvature is −c
+  c: float = 1 / 9  # the hyperbolic plane's curvature is −c
   dim: int = 10  # coordinates
   dtype: str = "float64"  # float32 is faster and ends at a radius of about 12
   epochs: float = 100  # passes over the edges
   batch_size: int = 50  # edges a step
-  lr: float = 20.0  # learning rate for lr_batch edges; grows with batch_size
+  lr: float = 18.0  # learning rate for lr_batch edges; grows with batch_size
   lr_batch: int = 50  # see lr
-  lr_end: float = 0.05  # share of lr at the end, reached linearly after the burn-in
+  lr_end: float = 0.02  # share of lr at the end, reached linearly after the burn-in
   max_grad: float | None = None  # longest Riemannian gradient, in chart coordinates
-  max_step: float | None = 2.0  # longest step, in the metric
+  max_step: float | None = 3.0  # longest step, in the metric
   exact: bool = True  # follow geodesics; otherwise x + v, projected, as the paper does
   negatives: int = 50  # per group of edges
   negatives_shared: int = 50  # edges that share negatives; 1 draws them for each edge
@@ -45,11 +45,11 @@ class Config:
   burn_in_lr: float = 0.01  # share of lr during the burn-in
   burn_in_negatives: float = 1.0  # share of the negatives during the burn-in
   dampening: float = 0.75  # burn-in negatives are drawn ∝ frequency^dampening
-  init_scale: float = 2.0  # of the first table: ± per coordinate, or root mean square norm
+  init_scale: float = 2.6  # ± per coordinate; or root mean square radius, if ancestral
   init_ancestral: bool = True  # start nodes nearer the more ancestors they share
   hard_negatives: int = 8  # remembered per source; 0 for none
-  hard_weight: float = 0.1  # of a remembered negative in the loss
-  hard_from: float = 3  # passes before they count
+  hard_weight: float = 1.0  # of a remembered negative in the loss
+  hard_from: float = 8  # passes before they count
   word2vec: bool = False  # write embedding.w2v.txt too
   seed: int = 0
 

@@ -39,9 +39,12 @@ class Manifold:
     """Geodesic distance, [...]."""
     return self.ops.dist(x, y, c=self.c)
 
-  def exp(self, x: Array, v: Array) -> Array:
-    """End of the geodesic that leaves x with velocity v, after unit time, [..., d]."""
-    return self.ops.exp(x, v, c=self.c)
+  def exp(self, x: Array, v: Array, limit: Scalar | None = None) -> Array:
+    """End of the geodesic that leaves x with velocity v, after unit time, [..., d].
+
+    Tangents longer than `limit` are shortened to it first.
+    """
+    return self.ops.exp(x, v, c=self.c, limit=limit)
 
   def log(self, x: Array, y: Array) -> Array:
     """Velocity at x of the geodesic that reaches y in unit time, [..., d]."""

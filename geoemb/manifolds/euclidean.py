@@ -36,9 +36,9 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return numerics.safe_norm(x - y)
 
 
-def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """The point x + v, [..., d]."""
-  return x + v
+def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
+  """The point x + v, [..., d], with tangents longer than `limit` shortened to it."""
+  return x + (v if limit is None else numerics.shorten(v, norm(x, v), limit))
 
 
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:

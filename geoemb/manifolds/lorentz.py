@@ -13,6 +13,7 @@ Source: [nickel2018lorentz] §3.
 
 import math
 import sys
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,16 @@ def _norm_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   return length, tangent
 
 
+@jax.custom_jvp
+def _length(x: Array, u: Array, c: Array) -> Array:
+  """`_norm` for entries within `_cap`, without care for squares that underflow."""
+  u_s, _, w, _ = _split(x, u, c)
+  return jnp.sqrt(_dot(u_s, u_s) + w * w)
+
+
+_length.defjvp(_norm_jvp)
+
+
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Squared length of a tangent, [..., 1]: one second moment per point, so directions stay."""
   return inner(x, u, u, c=c)[..., None]
@@ -199,20 +210,23 @@ def _half_chord_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   return h, scale * (_dot(by_x, dx) + _dot(by_y, dy) + by_c * dc)
 
 
-def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
   """End of the geodesic from x with velocity v, [..., d]: cosh(L) x + (sinh(L)/L) v, L = √c‖v‖_x.
 
-  The result is capped as by `proj`; tangents longer than the cap's radius are shortened to it.
+  The result is capped as by `proj`; tangents longer than `limit`, or than the cap's radius, are
+  shortened to it.
   """
   c = jnp.asarray(c, x.dtype)
   x, v = numerics.bound(x, _cap(c)), numerics.bound(v, _cap(c))
-  length = jnp.sqrt(c) * norm(x, v, c=c)
+  length = jnp.sqrt(c) * _length(x, v, c)
   longest = math.asinh(numerics.root_max(x.dtype))
+  if limit is not None:
+    longest = jnp.minimum(longest, jnp.sqrt(c) * limit)
   over = length > longest
   short = jnp.where(over, longest / jnp.where(over, length, 1), 1)
   length = jnp.where(over, longest, length)
   scale = numerics.sinh_over(length) * short
-  return proj(jnp.cosh(length)[..., None] * x + scale[..., None] * v, c=c)
+  return _capped(jnp.cosh(length)[..., None] * x + scale[..., None] * v, numerics.bounded_norm, c)
 
 
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -260,8 +274,12 @@ def _covector_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
   """The point x, or its multiple at the cap on the norm where it is beyond, [..., d]."""
-  cap = _cap(jnp.asarray(c, x.dtype))
-  r = numerics.safe_norm(x)
+  return _capped(x, numerics.safe_norm, jnp.asarray(c, x.dtype))
+
+
+def _capped(x: Array, norm: Callable[[Array], Array], c: Array) -> Array:
+  cap = _cap(c)
+  r = norm(x)
   out = r > cap
   return x * jnp.where(out, numerics.divide(cap, jnp.where(out, r, 1)), 1)[..., None]
 

@@ -77,13 +77,15 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return numerics.arc(chord / (jnp.sqrt(_alpha(x, c)) * jnp.sqrt(_alpha(y, c))), c)
 
 
-def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
   """End of the geodesic from x with velocity v, [..., d], projected as by `proj`.
 
   x ⊕ u with u = tanh(√c λ‖v‖/2) v/(√c‖v‖), as x + α_x (u + c‖u‖² x) / (c‖x + u‖² + α_x α_u):
-  a step that is added to x, over a sum of positive terms. Long tangents end at the cap.
+  a step that is added to x, over a sum of positive terms. Long tangents end at the cap, those
+  longer than `limit` are shortened to it.
   """
   c = jnp.asarray(c, x.dtype)
+  v = v if limit is None else numerics.shorten(v, norm(x, v, c=c), limit)
   x, v = _point(x, c), _tangent(v, c)
   alpha = _alpha(x, c)
   half = jnp.sqrt(c) * numerics.safe_norm(v) / alpha

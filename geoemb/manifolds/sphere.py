@@ -44,9 +44,10 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return 2 / jnp.sqrt(c) * numerics.atan2(numerics.safe_norm(x - y), numerics.safe_norm(x + y))
 
 
-def exp(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """End of the geodesic from x with velocity v, [..., d + 1]."""
+def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
+  """End of the geodesic from x with velocity v, [..., d + 1]; longer ones are cut to `limit`."""
   c = jnp.asarray(c, x.dtype)
+  v = v if limit is None else numerics.shorten(v, norm(x, v, c=c), limit)
   x, v = _point(x, c), numerics.bound(v, numerics.root_max(v.dtype))
   length = jnp.sqrt(c) * numerics.safe_norm(v)[..., None]
   return proj(jnp.cos(length) * x + numerics.sin_over(length) * v, c=c)

@@ -71,10 +71,10 @@ def ancestral(
   scale: float,
   dtype: jnp.dtype = jnp.float32,
 ) -> Array:
-  """A first table that knows the graph, [n, dim]: node u at Σ z over u and its targets.
+  """A first table that knows the graph, [n, dim]: node u at exp₀ Σ z over u and its targets.
 
   z is one normal vector a node, so two nodes start as near to each other as they share targets.
-  The sum is centred and scaled to a root mean square norm of `scale`, in coordinates of the chart.
+  The sums are centred and scaled: `scale` is the root mean square distance from the origin.
 
   Args:
     key: PRNG key.
@@ -82,15 +82,16 @@ def ancestral(
     edges: [m, 2] a closure.
     n: number of nodes.
     dim: d.
-    scale: root mean square norm.
+    scale: root mean square distance from the origin.
     dtype: of the table.
   """
   z = np.asarray(jax.random.normal(key, (n, dim), jnp.float32), np.float64)
   ones = np.ones(len(edges))
-  x = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)) @ z + z
-  x -= x.mean(axis=0)
-  x *= scale / np.sqrt(np.mean(np.sum(x * x, axis=1)))
-  return m.proj(jnp.asarray(x, dtype))
+  v = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)) @ z + z
+  v = jnp.asarray(v - v.mean(axis=0), dtype)
+  origin = jnp.zeros_like(v)
+  length = jnp.sqrt(jnp.mean(jnp.square(m.norm(origin, v))))
+  return m.exp(origin, v * (scale / length))
 
 
 class State(NamedTuple):

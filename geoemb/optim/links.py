@@ -7,6 +7,7 @@ geodesic of what comes out. The update it returns is a difference of points, so 
 `optax.apply_updates` lands on the manifold. Source: [bonnabel2013rsgd] §2.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -75,7 +76,10 @@ def _carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
 
 
 def riemannian(
-  m: Manifold, *tangent_links: optax.GradientTransformation, move: Literal["exp", "retract"] = "exp"
+  m: Manifold,
+  *tangent_links: optax.GradientTransformation,
+  move: Literal["exp", "retract"] = "exp",
+  max_step: Scalar | None = None,
 ) -> optax.GradientTransformation:
   """A transformation of points from links that act on tangent vectors.
 
@@ -85,12 +89,16 @@ def riemannian(
     m: the manifold all of `params` lie on; for trees only partly on it see `optax.partition`.
     *tangent_links: what stands between gradient and step; the last one scales by −η.
     move: follow the geodesic, or the cheaper retraction of `m`.
+    max_step: longest step, in the metric; longer ones are shortened, row by row.
 
   Raises:
     ValueError: no such move.
   """
   if move not in ("exp", "retract"):
     raise ValueError(f'move must be "exp" or "retract", got {move!r}')
+  by_exp = move == "exp" and m.ops is not euclidean  # exp has a limit of its own, for less
+  if max_step is not None and not by_exp:
+    tangent_links = (*tangent_links, clip_norm(m, max_step))
   inner = optax.chain(to_riemannian(m), *tangent_links)
   if m.ops is euclidean:  # x + v is the point itself: no rounding of (x + v) − x
     return inner
@@ -99,8 +107,8 @@ def riemannian(
     if x is None:
       raise ValueError("a Riemannian step needs params: update(grads, state, params)")
     v, state = inner.update(g, state, x)
-    go = m.exp if move == "exp" else m.retract
-    y = jax.tree.map(lambda x, v: m.proj(go(x, v)), x, v)
+    go = functools.partial(m.exp, limit=max_step) if by_exp else m.retract
+    y = jax.tree.map(go, x, v)
     # y − x is exact where x and y are close; proj's margin absorbs what apply_updates rounds.
     return jax.tree.map(jnp.subtract, y, x), _carry(m, state, x, y)
 

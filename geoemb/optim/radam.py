@@ -83,6 +83,4 @@ def radam(
     scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad),
     optax.scale_by_learning_rate(learning_rate),
   ]
-  if max_step is not None:
-    chain.append(links.clip_norm(m, max_step))
-  return links.riemannian(m, *chain, move=move)
+  return links.riemannian(m, *chain, move=move, max_step=max_step)

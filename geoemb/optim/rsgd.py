@@ -38,6 +38,4 @@ def rsgd(
   if momentum is not None:
     chain.append(optax.trace(momentum, nesterov))
   chain.append(optax.scale_by_learning_rate(learning_rate))
-  if max_step is not None:
-    chain.append(links.clip_norm(m, max_step))
-  return links.riemannian(m, *chain, move=move)
+  return links.riemannian(m, *chain, move=move, max_step=max_step)

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 
 import pytest
@@ -166,8 +167,10 @@ def test_prose_around_the_tables_is_kept(clone):
 
 def test_the_committed_pages_are_what_the_records_say(root):
   for path, text in report.pages(str(root)).items():
-    with open(path, encoding="utf-8") as f:
-      assert f.read() == text, "run `python launch.py --report`"
+    page = pathlib.Path(path)
+    assert page.exists() and page.read_text(encoding="utf-8") == text, (
+      f"{path}: run `python launch.py --report`"
+    )
 
 
 def test_a_damaged_record_is_named(clone, toy):

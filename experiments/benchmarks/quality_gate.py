@@ -1,0 +1,99 @@
+"""What shared negatives cost in quality: the same training with negatives of its own for each edge.
+
+Run:         python launch.py --config=experiments/benchmarks/quality_gate.py:mammals
+Cost:        six trainings and evaluations; the table shows the device.
+Departures:  none found; the two sides differ in the fields of `reference` and in nothing else, so
+             their passes, batches, learning rates and seeds are equal.
+Unspecified: none found.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import tempfile
+from typing import Any
+
+from absl import logging
+
+import geoemb
+from geoemb import harness
+from geoemb.harness import catalogue
+
+
+@dataclasses.dataclass
+class Config:
+  """Two sides of a comparison; fields are those of the experiment's own Config, as JSON."""
+
+  experiment: str = "experiments/hierarchies/poincare_wordnet.py:mammals"  # FILE:variant
+  both: str = "{}"  # fields that both sides change
+  reference: str = '{"negatives_shared": 1}'  # fields that the reference changes
+  seeds: int = 3  # from `seed` on
+  seed: int = 0
+
+
+_WORDNET = "experiments/hierarchies/{}_wordnet.py:{}".format
+VARIANTS = {
+  "mammals": dict(),
+  "mammals_lorentz": dict(experiment=_WORDNET("lorentz", "mammals")),
+  "mammals_paper": dict(reference='{"negatives_shared": 1, "batch_size": 10}'),
+  "nouns": dict(experiment=_WORDNET("poincare", "nouns_d10"), both='{"epochs": 20}'),
+  "nouns_lorentz": dict(experiment=_WORDNET("lorentz", "nouns_d10"), both='{"epochs": 20}'),
+  "smoke": dict(experiment=_WORDNET("poincare", "smoke"), both='{"epochs": 1}', seeds=1),
+}
+
+_GOALS = "Goals of our own, which no paper gives"
+TARGETS = tuple(
+  harness.Target(_GOALS, variant, metric, goal, better="low", note=note)
+  for variant in ("mammals", "mammals_lorentz", "mammals_paper", "nouns", "nouns_lorentz")
+  for metric, goal, note in (
+    ("map_lost", 0.01, "MAP with a draw for each edge − MAP with shared draws"),
+    ("mean_rank_excess", 0.05, "mean rank with shared draws / with a draw for each edge − 1"),
+  )
+)
+
+
+def get_config(variant: str = "mammals") -> Config:
+  """One comparison."""
+  return Config(**VARIANTS[variant])
+
+
+def cpu_threads(config: Config) -> int | None:
+  """As the experiment's reference wants it."""
+  return _import(config)[0].cpu_threads(_config(config, reference=True, seed=0))
+
+
+def run(config: Config, workdir: str) -> dict[str, float]:
+  """Trains both sides with every seed; returns the differences of the means and the means."""
+  del workdir  # the runs are of no use once they are measured
+  module, _ = _import(config)
+  found = {"shared": [], "independent": []}
+  for seed in range(config.seed, config.seed + config.seeds):
+    for side, results in found.items():  # in turns
+      with tempfile.TemporaryDirectory() as folder:
+        one = module.run(_config(config, side == "independent", seed), folder)
+      logging.info(
+        "%s, seed %d: mean rank %.4g, MAP %.4f", side, seed, one["mean_rank"], one["map"]
+      )
+      results.append(one)
+
+  mean = lambda side, metric: statistics.fmean(one[metric] for one in found[side])
+  return {
+    "map_lost": mean("independent", "map") - mean("shared", "map"),
+    "mean_rank_excess": mean("shared", "mean_rank") / mean("independent", "mean_rank") - 1,
+    **{f"{metric}_{side}": mean(side, metric) for metric in ("mean_rank", "map") for side in found},
+  }
+
+
+def _import(config: Config) -> tuple[Any, str]:
+  """The experiment's module and variant."""
+  root = os.path.dirname(os.path.dirname(geoemb.__file__))
+  experiment, variant = catalogue.find(config.experiment, root)
+  return experiment.load(), variant
+
+
+def _config(config: Config, reference: bool, seed: int) -> Any:
+  """The experiment's config for one side."""
+  module, variant = _import(config)
+  changed = json.loads(config.both) | (json.loads(config.reference) if reference else {})
+  return dataclasses.replace(module.get_config(variant), **changed, seed=seed)
