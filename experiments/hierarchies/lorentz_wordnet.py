@@ -1,7 +1,7 @@
 """Lorentz embeddings of WordNet [nickel2018lorentz]: the rows of its reconstruction table.
 
 Run:         python launch.py --config=experiments/hierarchies/lorentz_wordnet.py:nouns_d10
-Your own:    python launch.py --config=experiments/hierarchies/lorentz_wordnet.py:own --config.edges=FILE
+Your own:    the same with :own and --config.edges=FILE
 Cost:        seconds (mammals) to minutes (nouns) on two CPU cores; the tables show each run's.
 Departures:  points are kept by their spatial coordinates, so no step leaves the sheet. Synchronous
              batches, where the authors' code runs lock-free threads. A rejected negative is left
@@ -9,8 +9,8 @@ Departures:  points are kept by their spatial coordinates, so no step leaves the
              negatives within a batch (negatives_shared), start from a table that knows the graph
              (init_ancestral), remember hard negatives (hard_*) and use curvature −c < 1; mammals
              use none of the last three.
-Unspecified: mammals are not in the paper; their row uses the settings of the Poincaré paper's script.
-             EuroVoc, ACM and MeSH, the table's other rows, are not WordNet and not covered.
+Unspecified: mammals are not in the paper; their row has the settings of the Poincaré paper's
+             script. EuroVoc, ACM and MeSH, the table's other rows, are not WordNet and not covered.
 """
 
 import dataclasses
@@ -65,6 +65,9 @@ _PROTOCOL = dict(  # the authors' train-nouns.sh
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 
+_SMOKE = dict(
+  _MAMMALS, data="tree", dim=2, epochs=3, burn_in=1, batch_size=10, negatives=5, negatives_shared=10
+)
 VARIANTS = {
   "mammals": dict(_MAMMALS),
   "mammals_d2": dict(_MAMMALS, dim=2, epochs=1000),
@@ -74,7 +77,7 @@ VARIANTS = {
   **{f"verbs_d{d}": dict(data="verb", dim=d) for d in (2, 5, 10)},
   "nouns_protocol": dict(_PROTOCOL),
   "own": dict(),
-  "smoke": dict(_MAMMALS, data="tree", dim=2, epochs=3, burn_in=1, batch_size=10, negatives=5),
+  "smoke": dict(_SMOKE),
 }
 
 # The reconstruction table: dims 2 5 10.

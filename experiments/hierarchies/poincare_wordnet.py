@@ -1,7 +1,7 @@
 """Poincaré embeddings of WordNet [nickel2017poincare]: Table 1 and its Euclidean baselines.
 
 Run:         python launch.py --config=experiments/hierarchies/poincare_wordnet.py:nouns_d10
-Your own:    python launch.py --config=experiments/hierarchies/poincare_wordnet.py:own --config.edges=FILE
+Your own:    the same with :own and --config.edges=FILE
 Cost:        seconds (mammals) to minutes (nouns) on two CPU cores; the tables show each run's.
 Departures:  synchronous batches, where the paper's code runs lock-free threads. A rejected negative
              is left out, not drawn again, and the negatives of an edge may repeat. Nouns and verbs
@@ -56,12 +56,16 @@ class Config:
 
 _MAMMALS = dict(  # the authors' train-mammals.sh, with negatives shared in batches of 50
   data="mammal", dim=5, c=1.0, lr=0.3, lr_batch=10, lr_end=1.0, epochs=300, burn_in=20,
-  max_grad=5.0, max_step=None, exact=False, init_scale=1e-4, init_ancestral=False, hard_negatives=0, hard_weight=0.0, hard_from=0,
+  max_grad=5.0, max_step=None, exact=False, init_scale=1e-4, init_ancestral=False,
+  hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 _EUCLIDEAN = dict(manifold="euclidean")
 _TRANSLATIONAL = dict(manifold="translational")
 _DIMS = (5, 10, 20, 50, 100, 200)
 
+_SMOKE = dict(
+  _MAMMALS, data="tree", dim=2, epochs=3, burn_in=1, batch_size=10, negatives=5, negatives_shared=10
+)
 VARIANTS = {
   "mammals": dict(_MAMMALS),
   "mammals_d2": dict(_MAMMALS, dim=2, epochs=1000),
@@ -74,7 +78,8 @@ VARIANTS = {
   **{f"link_d{d}": dict(dim=d, predict=True) for d in _DIMS},
   "verbs_d10": dict(data="verb"),
   "own": dict(),
-  "smoke": dict(_MAMMALS, data="tree", dim=2, epochs=3, burn_in=1, batch_size=10, negatives=5),
+  "smoke": dict(_SMOKE),
+  "smoke_links": dict(_SMOKE, predict=True),
 }
 
 # Table 1, reconstruction: dims 5 10 20 50 100 200.

@@ -149,7 +149,8 @@ def ranked_edges(
     batch_size: b, edges a step.
     negatives: k, candidates per group.
     shared: s, edges that share their negatives; 1 is the paper's protocol.
-    burn_in_steps: steps at the start whose negatives are drawn ∝ (times a node is a target)^dampening.
+    burn_in_steps: steps at the start whose negatives are drawn ∝ frequency^dampening, where
+      frequency counts how often a node is a target.
     burn_in_negatives: how many of the k count in these steps; all by default.
     dampening: see burn_in_steps; 0.75 in the authors' mammals script, 1 in that for nouns.
 

@@ -24,7 +24,7 @@ def softmax_ranking(d_pos: Array, d_neg: Array) -> Array:
 
 
 def softmax_ranking_affinity(d_pos: Array, a_neg: Array) -> Array:
-  """`softmax_ranking` with the negatives' affinities a = exp(−d), [...]: ℓ = log(1 + e^{d⁺} Σ_j a_j).
+  """`softmax_ranking` from affinities a_j = exp(−d_j), [...]: ℓ = log(1 + e^{d⁺} Σ_j a_j).
 
   Hyperbolic affinities are algebraic in inner products (`pairwise_affinity`), so a step takes two
   logarithms per example instead of an exp, a log and an arsinh per negative.

@@ -1,4 +1,4 @@
-"""Embeddings of a graph by ranking: an edge's target is to be nearer to its source than other nodes.
+"""Embeddings of a graph by ranking: a source is to have its targets nearer than other nodes.
 
 A model is a table, a `Score` that says what near means, and the step below.
 """
@@ -12,10 +12,10 @@ import numpy as np
 import optax
 from scipy import sparse
 
+from geoemb import manifolds
 from geoemb.graphs import hard_negatives as hard
 from geoemb.graphs import sampling
 from geoemb.losses import ranking
-from geoemb import manifolds
 from geoemb.manifolds import Manifold, euclidean
 from geoemb.tables import rows
 from geoemb.typing import Array

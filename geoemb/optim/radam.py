@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from geoemb.manifolds import Manifold
+from geoemb.manifolds import Manifold, euclidean
 from geoemb.optim import links
 from geoemb.optim.links import ScaleByRAdamState
 from geoemb.typing import Array, PyTree, Scalar
@@ -28,6 +28,8 @@ def scale_by_radam(
     eps: ε, added to the root.
     amsgrad: use the largest v_t so far; bias-corrected before the maximum, as optax does.
   """
+  # On flat space without the bound on g, which makes XLA fuse, and so round, otherwise than Adam.
+  square = m.component_inner if m.ops is not euclidean else lambda x, g: g * g
 
   def init(x: PyTree) -> ScaleByRAdamState:
     nu = jax.tree.map(lambda x: jnp.zeros_like(m.component_inner(x, x)), x)
@@ -39,7 +41,7 @@ def scale_by_radam(
   ) -> tuple[PyTree, ScaleByRAdamState]:
     count = optax.safe_increment(state.count)
     mu = optax.tree.update_moment(g, state.mu, b1, 1)
-    nu = jax.tree.map(lambda x, g, v: (1 - b2) * m.component_inner(x, g) + b2 * v, x, g, state.nu)
+    nu = jax.tree.map(lambda x, g, v: (1 - b2) * square(x, g) + b2 * v, x, g, state.nu)
     mu_hat = _unbiased(mu, b1, count)
     nu_hat = _unbiased(nu, b2, count)
     nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu_hat) if amsgrad else ()
