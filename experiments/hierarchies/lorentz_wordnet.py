@@ -65,16 +65,21 @@ _PROTOCOL = dict(  # the authors' train-nouns.sh
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 
+# Few dimensions need more curvature: the same points at half and at a third of the scale.
+_LOW = dict(c=0.25, lr=20.0, max_step=2.0, init_scale=1.74)
+_PLANE = dict(c=1.0, lr=5.0, max_step=1.0, init_scale=0.87)
 _SMOKE = dict(
   _MAMMALS, data="tree", dim=2, epochs=3, burn_in=1, batch_size=10, negatives=5, negatives_shared=10
 )
 VARIANTS = {
   "mammals": dict(_MAMMALS),
   "mammals_d2": dict(_MAMMALS, dim=2, epochs=1000),
-  "nouns_d2": dict(dim=2),
-  "nouns_d5": dict(dim=5),
+  "nouns_d2": dict(_PLANE, dim=2),
+  "nouns_d5": dict(_LOW, dim=5),
   "nouns_d10": dict(dim=10, epochs=200),
-  **{f"verbs_d{d}": dict(data="verb", dim=d) for d in (2, 5, 10)},
+  "verbs_d2": dict(_PLANE, data="verb", dim=2),
+  "verbs_d5": dict(_LOW, data="verb", dim=5),
+  "verbs_d10": dict(data="verb", dim=10),
   "nouns_protocol": dict(_PROTOCOL),
   "own": dict(),
   "smoke": dict(_SMOKE),

@@ -59,8 +59,9 @@ _MAMMALS = dict(  # the authors' train-mammals.sh, with negatives shared in batc
   max_grad=5.0, max_step=None, exact=False, init_scale=1e-4, init_ancestral=False,
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
+_LOW = dict(c=0.25, lr=20.0, max_step=2.0, init_scale=1.74)  # few dimensions need more curvature
 _EUCLIDEAN = dict(manifold="euclidean")
-_TRANSLATIONAL = dict(manifold="translational")
+_FLAT_NOUNS = dict(lr=0.5, max_step=None, init_scale=3.0, hard_weight=0.3)  # best of a small sweep
 _DIMS = (5, 10, 20, 50, 100, 200)
 
 _SMOKE = dict(
@@ -71,11 +72,11 @@ VARIANTS = {
   "mammals_d2": dict(_MAMMALS, dim=2, epochs=1000),
   "mammals_independent": dict(_MAMMALS, batch_size=10, negatives_shared=1),
   "mammals_euclidean": dict(_MAMMALS, **_EUCLIDEAN),
-  "mammals_euclidean_d2": dict(_MAMMALS, **_EUCLIDEAN, dim=2) | dict(epochs=1000),
-  **{f"nouns_d{d}": dict(dim=d) for d in _DIMS},
-  **{f"nouns_euclidean_d{d}": dict(_EUCLIDEAN, dim=d) for d in _DIMS},
-  **{f"nouns_translational_d{d}": dict(_TRANSLATIONAL, dim=d) for d in _DIMS},
-  **{f"link_d{d}": dict(dim=d, predict=True) for d in _DIMS},
+  "mammals_euclidean_d2": dict(_MAMMALS, **_EUCLIDEAN, dim=2, epochs=1000),
+  **{f"nouns_d{d}": dict(_LOW if d == 5 else {}, dim=d) for d in _DIMS},
+  **{f"nouns_euclidean_d{d}": dict(_EUCLIDEAN, **_FLAT_NOUNS, dim=d) for d in _DIMS},
+  **{f"nouns_translational_d{d}": dict(_FLAT_NOUNS, manifold="translational", dim=d) for d in _DIMS},
+  **{f"link_d{d}": dict(_LOW if d == 5 else {}, dim=d, predict=True) for d in _DIMS},
   "verbs_d10": dict(data="verb"),
   "own": dict(),
   "smoke": dict(_SMOKE),

@@ -18,32 +18,35 @@ C = 0.7
 N, DIM = 24, 4
 
 
+# Compiling is all the time these tests take; unoptimised it is half of it.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def draws(m: manifolds.Manifold, dtype: str) -> tuple[jax.Array, ...]:
   """Points x, y, z [N, ...] at 0.01 to 3 from the origin, and tangents u, v at x that long."""
-  keys = jax.random.split(jax.random.key(1), 5)
+  normal = np.random.default_rng(1).standard_normal
   origin = m.origin((N,), DIM, jnp.dtype(dtype))
   lengths = jnp.exp(jnp.linspace(jnp.log(0.01), jnp.log(3.0), N)).astype(dtype)
 
-  def tangents(keys, x, lengths):
-    g = jnp.stack([jax.random.normal(k, x.shape, x.dtype) for k in keys])
-    g = m.egrad2rgrad(x, g)
+  def tangents(x, lengths):
+    g = m.egrad2rgrad(x, normal((len(lengths), *x.shape)).astype(dtype))
     return g * (lengths / m.norm(x, g))[..., None]
 
-  start = tangents(keys[:3], origin, jnp.stack([lengths, lengths[::-1], 0.5 * lengths]))
+  start = tangents(origin, jnp.stack([lengths, lengths[::-1], 0.5 * lengths]))
   x, y, z = m.exp(origin, start)
-  return x, y, z, *tangents(keys[3:], x, jnp.stack([lengths, 0.3 * lengths]))
+  return x, y, z, *tangents(x, jnp.stack([lengths, 0.3 * lengths]))
 
 
 @functools.cache
 def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
-  """Everything the laws are about, from one compiled function with few calls: it is all compiling."""
+  """Everything the laws are about, from one compiled function."""
   m = manifolds.make(name, C)
   fixed = manifolds.make(name)  # affinities are for a fixed c
 
   def each(f, *args):
     return f(*(jnp.stack(a) for a in zip(*args)))
 
-  @jax.jit
+  @quick_jit
   def compute():
     x, y, z, u, v = draws(m, dtype)
     g = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
@@ -187,7 +190,7 @@ class CurvatureTest(parameterized.TestCase):
   def test_derivative_by_c_is_that_of_finite_differences(self, name):
     ops = manifolds.make(name).ops
 
-    @jax.jit
+    @quick_jit
     def slopes(c, h):
       x, y, _, u, v = draws(manifolds.make(name, C), "float64")
 
@@ -232,10 +235,11 @@ class CurvatureTest(parameterized.TestCase):
 class ChartsTest(parameterized.TestCase):
   def test_ball_and_lorentz_are_one_space(self):
     with jax.enable_x64(True):
-      x, y, _, u, v = jax.jit(lambda: draws(manifolds.make("lorentz", C), "float64"))()
+      f = facts("lorentz", "float64")
+      x, y, u, v = (f[k] for k in "xyuv")
       to_ball = functools.partial(lorentz.to_poincare, c=C)
 
-      @jax.jit
+      @quick_jit
       def compute():
         push = lambda x, v: jax.jvp(to_ball, (x,), (v,))
         (a, u_a), (_, v_a) = push(x, u), push(x, v)
@@ -247,7 +251,9 @@ class ChartsTest(parameterized.TestCase):
           "norm": (lorentz.norm(x, u, c=C), poincare.norm(a, u_a, c=C)),
           "exp": (to_ball(lorentz.exp(x, u, c=C)), poincare.exp(a, u_a, c=C)),
           "log": (push(x, lorentz.log(x, y, c=C))[1], poincare.log(a, b, c=C)),
-          "transport": (push(y, lorentz.transport(x, y, u, c=C))[1], poincare.transport(a, b, u_a, c=C)),
+          "transport": (
+            push(y, lorentz.transport(x, y, u, c=C))[1], poincare.transport(a, b, u_a, c=C)
+          ),
           "ambient": (lorentz.from_ambient(lorentz.to_ambient(x, c=C), c=C), x),
         }  # fmt: skip
 

@@ -1,0 +1,196 @@
+"""The special functions against mpmath and at the edges of the floating-point range."""
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+from absl.testing import parameterized
+
+from geoemb import numerics
+
+DTYPES = ("float32", "float64")
+
+
+def arguments(dtype: str, low: float, high: float) -> np.ndarray:
+  return np.geomspace(low, high, 200).astype(dtype)
+
+
+def value_and_slope(f, x):
+  with jax.enable_x64(True):
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.value_and_grad(f)))(x))
+
+
+@parameterized.product(dtype=DTYPES)
+class NormTest(parameterized.TestCase):
+  def test_value_and_gradient_at_0_are_0(self, dtype):
+    for norm in (numerics.norm, numerics.safe_norm):
+      value, slope = value_and_slope(norm, np.zeros((1, 3), dtype))
+      np.testing.assert_array_equal(value, 0)
+      np.testing.assert_array_equal(slope, 0)
+
+  def test_whole_range(self, dtype):
+    top, least = float(np.finfo(dtype).max), float(np.finfo(dtype).tiny)
+    scale = np.geomspace(4 * least, 0.1 * top, 80)
+    x = (scale[:, None] * np.array([3, -4, 12.0]) / 13).astype(dtype)
+    value, slope = value_and_slope(numerics.safe_norm, x)
+    rtol = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(value, scale, rtol=rtol)
+    np.testing.assert_allclose(slope, np.tile([3 / 13, -4 / 13, 12 / 13], (80, 1)), rtol=rtol)
+
+  def test_ordinary_numbers_are_not_touched(self, dtype):
+    x = np.random.default_rng(0).standard_normal((100, 7)).astype(dtype)
+    with jax.enable_x64(True):
+      plain, safe = jax.jit(lambda x: (jnp.sqrt(jnp.sum(x * x, -1)), numerics.safe_norm(x)))(x)
+    np.testing.assert_array_equal(plain, safe)
+
+  def test_more_than_the_largest_number_is_that(self, dtype):
+    x = np.full((1, 3), np.finfo(dtype).max)
+    self.assertEqual(value_and_slope(numerics.safe_norm, x)[0], np.finfo(dtype).max)
+
+  def test_unit_has_a_derivative_at_every_length(self, dtype):
+    x = np.array([[1e-30, 0, 0], [1e30, 0, 0], [0, 0, 0]], dtype)
+    value, slope = value_and_slope(lambda x: jnp.sum(numerics.unit(x)), x)
+    np.testing.assert_array_equal(value, [1, 1, 0])
+    self.assertTrue(np.all(np.isfinite(slope)))
+    np.testing.assert_allclose(slope[0], [0, 1e30, 1e30], rtol=1e-5)
+
+
+@parameterized.product(dtype=DTYPES)
+class SpecialFunctionTest(parameterized.TestCase):
+  def check(self, f, reference, x, ulps, slope_ulps):
+    mp.mp.dps = 50
+    value, slope = value_and_slope(f, x)
+    goal = np.array([float(reference(mp.mpf(float(a)))) for a in x])
+    np.testing.assert_allclose(value, goal, rtol=ulps * np.finfo(x.dtype).eps)
+    goal = np.array([float(mp.diff(reference, mp.mpf(float(a)))) for a in x])
+    rtol = slope_ulps * np.finfo(x.dtype).eps
+    np.testing.assert_allclose(slope, goal, rtol=rtol, atol=rtol * 1e-3 * np.max(np.abs(goal)))
+
+  def test_asinh(self, dtype):
+    x = arguments(dtype, 1e-6, 1e30)  # jax 0.10's slope is 0 from 1.8e19 on in float32
+    self.check(numerics.asinh, mp.asinh, np.concatenate([x, -x]), 8, 8)
+
+  def test_arcosh(self, dtype):
+    x = np.concatenate([1 + arguments(dtype, 1e-5, 10), arguments(dtype, 10, 1e30)])
+    self.check(numerics.arcosh, mp.acosh, x, 8, 8)
+
+  def test_arcosh_is_0_up_to_1(self, dtype):
+    value, slope = value_and_slope(numerics.arcosh, np.array([-1e30, 0, 1], dtype))
+    np.testing.assert_array_equal(value, 0)
+    np.testing.assert_array_equal(slope, 0)
+
+  @parameterized.parameters(
+    ("sinh_over", mp.sinh, 80.0), ("sin_over", mp.sin, 20.0), ("tanh_over", mp.tanh, 1e3),
+    ("asinh_over", mp.asinh, 1e9), ("artanh_over", mp.atanh, 0.99), ("asin_over", mp.asin, 0.9),
+  )  # fmt: skip
+  def test_quotients(self, name, f, top, dtype):
+    # derivatives are differences of two terms: beside the series they keep eps^(2/3)
+    slope_ulps = float(np.finfo(dtype).eps) ** (-1 / 3) * 20
+    x = arguments(dtype, 1e-4, top)
+    self.check(getattr(numerics, name), lambda t: f(t) / t, np.concatenate([x, -x]), 64, slope_ulps)
+
+  def test_quotients_at_0_and_far_out(self, dtype):
+    x = np.array([0, 1e-30, 1e30, -1e30], dtype)
+    for name in ("sinh_over", "sin_over", "tanh_over", "asinh_over", "artanh_over"):
+      value, slope = value_and_slope(getattr(numerics, name), x)
+      np.testing.assert_array_equal(value[:2], 1, name)
+      self.assertTrue(np.all(np.isfinite(value)) and np.all(np.isfinite(slope)), name)
+
+  @parameterized.parameters(1.0, 0.37, 1e-6)
+  def test_arc(self, c, dtype):
+    mp.mp.dps = 50
+    c = np.dtype(dtype).type(c)
+    exact = mp.mpf(float(c))
+    self.check(
+      lambda h: numerics.arc(h, jnp.asarray(c)),
+      lambda h: 2 * mp.asinh(mp.sqrt(exact) * h) / mp.sqrt(exact), arguments(dtype, 1e-8, 1e6), 8, 8,
+    )  # fmt: skip
+
+  def test_arc_by_curvature(self, dtype):
+    mp.mp.dps = 50
+    h = arguments(dtype, 1e-3, 1e6)
+    with jax.enable_x64(True):
+      one = jnp.asarray(1, dtype)
+      slope = jax.jit(jax.vmap(jax.grad(numerics.arc, 1), (0, None)))(h, one)
+    f = lambda h, c: 2 * mp.asinh(mp.sqrt(c) * h) / mp.sqrt(c)
+    goal = [float(mp.diff(lambda c, h=h: f(mp.mpf(float(h)), c), 1)) for h in h]
+    # two terms that cancel as h², beside the series
+    np.testing.assert_allclose(slope, goal, rtol=np.finfo(dtype).eps ** (2 / 3) * 10)
+
+
+@parameterized.product(dtype=DTYPES)
+class ExactnessTest(parameterized.TestCase):
+  def test_split_is_exact(self, dtype):
+    x = np.random.default_rng(0).standard_normal(1000).astype(dtype)
+    with jax.enable_x64(True):
+      hi, lo = (np.asarray(a) for a in jax.jit(numerics.split)(x))
+    np.testing.assert_array_equal(hi + lo, x)
+    as_long = hi.astype(np.longdouble) if dtype == "float64" else hi.astype(np.float64)
+    np.testing.assert_array_equal((hi * hi).astype(as_long.dtype), as_long * as_long)
+
+  def test_pow2(self, dtype):
+    x = np.array([1, 1.99, 2, 3, 0.3, 1e-20, 1e20, 0], dtype)
+    with jax.enable_x64(True):
+      p = jax.jit(numerics.pow2)(x)
+    np.testing.assert_array_equal(p, [*(2.0 ** np.floor(np.log2(x[:-1].astype(float)))), 0])
+
+  @parameterized.parameters(1.0, 0.37, 3.9, 1e-4, 50.0)
+  def test_co_square_near_the_boundary(self, c, dtype):
+    mp.mp.dps = 50
+    rng = np.random.default_rng(0)
+    c = np.dtype(dtype).type(c)
+    n = 200
+    x = rng.standard_normal((n, 10))
+    gap = np.geomspace(np.finfo(dtype).eps * 4, 1, n)[:, None]
+    x = ((1 - gap) * x / np.linalg.norm(x, axis=-1, keepdims=True) / np.sqrt(float(c))).astype(
+      dtype
+    )
+    with jax.enable_x64(True):
+      a = np.asarray(jax.jit(numerics.co_square)(x, jnp.asarray(c)))
+    goal = [1 - mp.mpf(float(c)) * mp.fsum(mp.mpf(float(t)) ** 2 for t in row) for row in x]
+    error = [abs(float(mp.mpf(float(s)) - t)) / (1e-2 + float(t)) for s, t in zip(a, goal)]
+    self.assertLess(max(error), 0.5 * np.finfo(dtype).eps)  # eps/200 absolute where it matters
+
+  def test_co_square_outside(self, dtype):
+    x = np.array([[1e30, 0], [1.2, 0], [30, 40]], dtype)
+    with jax.enable_x64(True):
+      a, g = jax.jit(jax.vmap(jax.value_and_grad(numerics.co_square), (0, None)))(
+        x, jnp.ones((), dtype)
+      )
+    np.testing.assert_allclose(a, [-1, 1 - 1.44, -1], rtol=1e-6)
+    self.assertTrue(np.all(np.isfinite(g)))
+
+
+class RootTest(parameterized.TestCase):
+  def test_safe_sqrt_is_0_below_the_floor(self):
+    x = jnp.array([-1.0, 0, 0.5, 2, 4])
+    value, slope = jax.vmap(jax.value_and_grad(numerics.safe_sqrt), (0, None))(x, jnp.float32(1))
+    np.testing.assert_allclose(value, [0, 0, 0, np.sqrt(2), 2], rtol=1e-6)
+    np.testing.assert_allclose(slope, [0, 0, 0, 0.5 / np.sqrt(2), 0.25], rtol=1e-6)
+
+  def test_bound_stops_the_gradient_and_keeps_nan(self):
+    x = jnp.array([-3.0, 0.5, 3, np.nan])
+    value, slope = jax.vmap(jax.value_and_grad(lambda x: numerics.bound(x, 1)))(x)
+    np.testing.assert_array_equal(value, [-1, 0.5, 1, np.nan])
+    np.testing.assert_array_equal(slope[:3], [0, 1, 0])
+
+  def test_hypot_and_atan2(self):
+    a = jnp.array([0, 3e30, 3e-30, 0])
+    b = jnp.array([0, 4e30, 4e-30, 1])
+    h, (by_a, by_b) = jax.vmap(jax.value_and_grad(numerics.hypot, (0, 1)))(a, b)
+    np.testing.assert_allclose(h, [0, 5e30, 5e-30, 1], rtol=1e-6)
+    np.testing.assert_allclose(by_a, [0, 0.6, 0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(by_b, [0, 0.8, 0.8, 1], rtol=1e-6)
+    angle, slope = jax.vmap(jax.value_and_grad(numerics.atan2))(a, b)
+    np.testing.assert_allclose(angle, np.arctan2(a, b), rtol=1e-6)
+    self.assertTrue(np.all(np.isfinite(slope)))
+
+  def test_affinity_is_exp_of_the_distance(self):
+    h = jnp.geomspace(1e-3, 1e4, 50)
+    for c in (1.0, 0.25, 0.7):
+      one, slope = jax.vmap(jax.value_and_grad(lambda h, c=c: numerics.arc_affinity(h, c)))(h)
+      goal, steep = jax.vmap(
+        jax.value_and_grad(lambda h, c=c: jnp.exp(-numerics.arc(h, jnp.float32(c))))
+      )(h)
+      np.testing.assert_allclose(one, goal, rtol=1e-5)
+      np.testing.assert_allclose(slope, steep, rtol=1e-5)
