@@ -55,7 +55,6 @@ class NormTest(parameterized.TestCase):
     np.testing.assert_allclose(slope[0], [0, 1e30, 1e30], rtol=1e-5)
 
 
-@parameterized.product(dtype=DTYPES)
 class SpecialFunctionTest(parameterized.TestCase):
   def check(self, f, reference, x, ulps, slope_ulps):
     mp.mp.dps = 50
@@ -66,29 +65,35 @@ class SpecialFunctionTest(parameterized.TestCase):
     rtol = slope_ulps * np.finfo(x.dtype).eps
     np.testing.assert_allclose(slope, goal, rtol=rtol, atol=rtol * 1e-3 * np.max(np.abs(goal)))
 
+  @parameterized.parameters(*DTYPES)
   def test_asinh(self, dtype):
     x = arguments(dtype, 1e-6, 1e30)  # jax 0.10's slope is 0 from 1.8e19 on in float32
     self.check(numerics.asinh, mp.asinh, np.concatenate([x, -x]), 8, 8)
 
+  @parameterized.parameters(*DTYPES)
   def test_arcosh(self, dtype):
     x = np.concatenate([1 + arguments(dtype, 1e-5, 10), arguments(dtype, 10, 1e30)])
     self.check(numerics.arcosh, mp.acosh, x, 8, 8)
 
+  @parameterized.parameters(*DTYPES)
   def test_arcosh_is_0_up_to_1(self, dtype):
     value, slope = value_and_slope(numerics.arcosh, np.array([-1e30, 0, 1], dtype))
     np.testing.assert_array_equal(value, 0)
     np.testing.assert_array_equal(slope, 0)
 
-  @parameterized.parameters(
-    ("sinh_over", mp.sinh, 80.0), ("sin_over", mp.sin, 20.0), ("tanh_over", mp.tanh, 1e3),
-    ("asinh_over", mp.asinh, 1e9), ("artanh_over", mp.atanh, 0.99), ("asin_over", mp.asin, 0.9),
+  @parameterized.product(
+    case=(("sinh_over", mp.sinh, 80.0), ("sin_over", mp.sin, 20.0), ("tanh_over", mp.tanh, 1e3),
+          ("asinh_over", mp.asinh, 1e9), ("artanh_over", mp.atanh, 0.99),
+          ("asin_over", mp.asin, 0.9)), dtype=DTYPES,
   )  # fmt: skip
-  def test_quotients(self, name, f, top, dtype):
+  def test_quotients(self, case, dtype):
+    name, f, top = case
     # derivatives are differences of two terms: beside the series they keep eps^(2/3)
     slope_ulps = float(np.finfo(dtype).eps) ** (-1 / 3) * 20
     x = arguments(dtype, 1e-4, top)
     self.check(getattr(numerics, name), lambda t: f(t) / t, np.concatenate([x, -x]), 64, slope_ulps)
 
+  @parameterized.parameters(*DTYPES)
   def test_quotients_at_0_and_far_out(self, dtype):
     x = np.array([0, 1e-30, 1e30, -1e30], dtype)
     for name in ("sinh_over", "sin_over", "tanh_over", "asinh_over", "artanh_over"):
@@ -96,16 +101,18 @@ class SpecialFunctionTest(parameterized.TestCase):
       np.testing.assert_array_equal(value[:2], 1, name)
       self.assertTrue(np.all(np.isfinite(value)) and np.all(np.isfinite(slope)), name)
 
-  @parameterized.parameters(1.0, 0.37, 1e-6)
+  @parameterized.product(c=(1.0, 0.37, 1e-6), dtype=DTYPES)
   def test_arc(self, c, dtype):
     mp.mp.dps = 50
     c = np.dtype(dtype).type(c)
     exact = mp.mpf(float(c))
     self.check(
       lambda h: numerics.arc(h, jnp.asarray(c)),
-      lambda h: 2 * mp.asinh(mp.sqrt(exact) * h) / mp.sqrt(exact), arguments(dtype, 1e-8, 1e6), 8, 8,
+      lambda h: 2 * mp.asinh(mp.sqrt(exact) * h) / mp.sqrt(exact),
+      arguments(dtype, 1e-8, 1e6), 8, 8,
     )  # fmt: skip
 
+  @parameterized.parameters(*DTYPES)
   def test_arc_by_curvature(self, dtype):
     mp.mp.dps = 50
     h = arguments(dtype, 1e-3, 1e6)
@@ -118,8 +125,8 @@ class SpecialFunctionTest(parameterized.TestCase):
     np.testing.assert_allclose(slope, goal, rtol=np.finfo(dtype).eps ** (2 / 3) * 10)
 
 
-@parameterized.product(dtype=DTYPES)
 class ExactnessTest(parameterized.TestCase):
+  @parameterized.parameters(*DTYPES)
   def test_split_is_exact(self, dtype):
     x = np.random.default_rng(0).standard_normal(1000).astype(dtype)
     with jax.enable_x64(True):
@@ -128,13 +135,14 @@ class ExactnessTest(parameterized.TestCase):
     as_long = hi.astype(np.longdouble) if dtype == "float64" else hi.astype(np.float64)
     np.testing.assert_array_equal((hi * hi).astype(as_long.dtype), as_long * as_long)
 
+  @parameterized.parameters(*DTYPES)
   def test_pow2(self, dtype):
     x = np.array([1, 1.99, 2, 3, 0.3, 1e-20, 1e20, 0], dtype)
     with jax.enable_x64(True):
       p = jax.jit(numerics.pow2)(x)
     np.testing.assert_array_equal(p, [*(2.0 ** np.floor(np.log2(x[:-1].astype(float)))), 0])
 
-  @parameterized.parameters(1.0, 0.37, 3.9, 1e-4, 50.0)
+  @parameterized.product(c=(1.0, 0.37, 3.9, 1e-4, 50.0), dtype=DTYPES)
   def test_co_square_near_the_boundary(self, c, dtype):
     mp.mp.dps = 50
     rng = np.random.default_rng(0)
@@ -151,6 +159,7 @@ class ExactnessTest(parameterized.TestCase):
     error = [abs(float(mp.mpf(float(s)) - t)) / (1e-2 + float(t)) for s, t in zip(a, goal)]
     self.assertLess(max(error), 0.5 * np.finfo(dtype).eps)  # eps/200 absolute where it matters
 
+  @parameterized.parameters(*DTYPES)
   def test_co_square_outside(self, dtype):
     x = np.array([[1e30, 0], [1.2, 0], [30, 40]], dtype)
     with jax.enable_x64(True):

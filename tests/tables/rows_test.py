@@ -29,9 +29,10 @@ FLAT = {
   "clipped": lambda m: optax.chain(optax.clip(0.5), optax.adamw(0.1, weight_decay=0.1)),
 }
 CASES = [
-  *[(name, kind, "float64") for name in manifolds.NAMES for kind in RIEMANNIAN],
-  *[(name, kind, "float32") for name in manifolds.NAMES for kind in ("nesterov", "amsgrad")],
-  *[("euclidean", kind, dtype) for kind in FLAT for dtype in ("float32", "float64")],
+  *[(name, kind, "float64") for name in manifolds.NAMES for kind in ("nesterov", "radam")],
+  *[(name, kind, "float32") for name in manifolds.NAMES for kind in ("momentum", "amsgrad")],
+  *[("lorentz", "rsgd", dtype) for dtype in ("float32", "float64")],
+  *[("euclidean", kind, dtype) for kind, dtype in zip(FLAT, ("float32", "float64") * 2)],
 ]
 
 
