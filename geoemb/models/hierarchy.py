@@ -182,8 +182,8 @@ def _finish(
     metrics = {"mean_rank": r.mean_rank, "map": r.map}
   closed = config.closure or not config.edges
   direct = reduce(graph.edges, len(graph.names)) if closed else graph.edges
-  picture = disk.draw(
-    m, state.rows.table, graph.names, direct, title=config.edges or config.data, metrics=metrics
-  )
+  what = os.path.basename(config.edges) or {"tree": "A tree"}.get(config.data)
+  title = f"{what or f'WordNet {config.data}s'}, d = {config.dim}"
+  picture = disk.draw(m, state.rows.table, graph.names, direct, title=title, metrics=metrics)
   disk.save(picture, os.path.join(workdir, "disk"))
   return metrics

@@ -21,7 +21,7 @@ SEPARATIONS = (None, 0.1, 1e-3)  # None: directions are independent
 
 # Largest relative error of dist, and of ‖grad d‖ about its exact value 1, over all pairs at a
 # radius. The values are accurate to rounding in both charts while a coordinate's own digits last;
-# the measured errors are two to ten times smaller. Ball: α = 1 − ‖x‖² has an absolute error of about
+# the measured errors are two to ten times smaller. Ball: the absolute error of α = 1 − ‖x‖² is about
 # eps/1000, so the relative ones grow as e^r. Lorentz gradients are covectors in the chart: rounding
 # one entry to eps is eps·T in the metric, whatever the formula, hence again e^r, from T = 1/eps on
 # without a digit; hyperbolic distances themselves have no such limit.
@@ -265,10 +265,8 @@ class FlatAndRoundTest(parameterized.TestCase):
     for name, scale in (("lorentz", 0.3), ("lorentz", 1e3), ("lorentz", 1e6), ("euclidean", 1e3)):
       m = manifolds.make(name)
       x = (scale * rng.standard_normal((40, DIM))).astype(np.float32)
-      both = jax.jit(lambda x, m=m: (
-        m.pairwise(x, x), jax.vmap(jax.grad(lambda a, b: m.pairwise(a[None], b[None])[0, 0]), (0, 0))(x, x)
-      ))  # fmt: skip
-      d, g = both(x)
+      one = lambda a, b, m=m: m.pairwise(a[None], b[None])[0, 0]
+      d, g = jax.jit(lambda x, m=m, one=one: (m.pairwise(x, x), jax.vmap(jax.grad(one))(x, x)))(x)
       np.testing.assert_array_equal(np.diagonal(d), 0)
       np.testing.assert_array_equal(g, 0)
     x = poincare.random(jax.random.key(0), (40,), DIM, scale=1.0)
