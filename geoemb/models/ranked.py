@@ -21,6 +21,9 @@ from geoemb.tables import rows
 from geoemb.typing import Array
 
 
+NAMES = ("poincare", "lorentz", "euclidean", "translational")
+
+
 class Score(NamedTuple):
   """Dissimilarity of rows; `dense` are the model's parameters beside the table."""
 
@@ -52,9 +55,14 @@ def model(name: str, c: float) -> tuple[Manifold, Score]:
   """Manifold and score by name: a manifold's own distance, or the two flat baselines.
 
   Args:
-    name: "euclidean" means squared distances, "translational" those from u + r; else a manifold.
+    name: one of NAMES; "euclidean" means squared distances, "translational" those from u + r.
     c: curvature −c of a curved one.
+
+  Raises:
+    ValueError: no such model.
   """
+  if name not in NAMES:
+    raise ValueError(f"manifold must be one of {', '.join(NAMES)}, got {name!r}")
   if name in ("euclidean", "translational"):
     return manifolds.make("euclidean"), (squared() if name == "euclidean" else translational())
   m = manifolds.make(name, c)
