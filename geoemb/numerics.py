@@ -33,7 +33,7 @@ def divide(x: Array, y: Array) -> Array:
 @divide.defjvp
 def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (x, y), (dx, dy) = primals, tangents
-  q = x / y
+  q = rounded(x / y)  # a select, lest XLA make (x/y)(dy/y) into x dy/y², which is 0/0 for small y
   return q, (dx - q * dy) / y
 
 

@@ -220,13 +220,17 @@ class CurvatureTest(parameterized.TestCase):
   @parameterized.parameters("lorentz", "poincare")
   def test_flat_limit_is_euclidean(self, name):
     ops, scale = manifolds.make(name).ops, {"lorentz": 1, "poincare": 2}[name]
-    x, y, v = jax.random.normal(jax.random.key(0), (3, 10, DIM))
+    x, y, v = np.random.default_rng(0).standard_normal((3, 10, DIM)).astype(np.float32)
+    ask = quick_jit(
+      lambda c: (
+        ops.dist(x, y, c=c), ops.pairwise(x, y, c=c)[0], ops.exp(x, v, c=c), ops.log(x, y, c=c),
+        ops.transport(x, y, v, c=c),
+      )
+    )  # fmt: skip
     for c in (0.0, 1e-12):
-      ask = jax.jit(lambda c: (ops.dist(x, y, c=c), ops.pairwise(x, y, c=c)[0], ops.exp(x, v, c=c),
-                               ops.log(x, y, c=c), ops.transport(x, y, v, c=c)))  # fmt: skip
       dist, pairs, end, log, moved = ask(jnp.float32(c))
-      np.testing.assert_allclose(dist, scale * jnp.linalg.norm(x - y, axis=-1), rtol=1e-5)
-      np.testing.assert_allclose(pairs, scale * jnp.linalg.norm(x[0] - y, axis=-1), rtol=1e-5)
+      np.testing.assert_allclose(dist, scale * np.linalg.norm(x - y, axis=-1), rtol=1e-5)
+      np.testing.assert_allclose(pairs, scale * np.linalg.norm(x[0] - y, axis=-1), rtol=1e-5)
       np.testing.assert_allclose(end, x + v, rtol=1e-5, atol=1e-5)
       np.testing.assert_allclose(log, y - x, rtol=1e-5, atol=1e-5)
       np.testing.assert_allclose(moved, v, rtol=1e-5, atol=1e-5)
@@ -317,10 +321,9 @@ class BundleTest(parameterized.TestCase):
     self.assertLen(traces, 1)
 
   def test_jit_is_eager(self):
-    for name in manifolds.NAMES:
-      m = manifolds.make(name, C)
-      x, y = m.random(jax.random.key(0), (2, 3), 3, scale=0.2)
-      np.testing.assert_allclose(jax.jit(m.dist)(x, y), m.dist(x, y), rtol=1e-5)
+    m = manifolds.make("lorentz", C)
+    x, y = m.random(jax.random.key(0), (2, 3), 3, scale=0.2)
+    np.testing.assert_allclose(jax.jit(m.dist)(x, y), m.dist(x, y), rtol=1e-6)
 
   def test_unknown_names_are_answered_with_the_nearest(self):
     with self.assertRaisesRegex(ValueError, "got 'lorenz'; did you mean lorentz"):

@@ -21,8 +21,8 @@ SEPARATIONS = (None, 0.1, 1e-3)  # None: directions are independent
 
 # Largest relative error of dist, and of ‖grad d‖ about its exact value 1, over all pairs at a
 # radius. The values are accurate to rounding in both charts while a coordinate's own digits last;
-# the measured errors are two to ten times smaller. Ball: the absolute error of α = 1 − ‖x‖² is about
-# eps/1000, so the relative ones grow as e^r. Lorentz gradients are covectors in the chart: rounding
+# the measured errors are two to ten times smaller. Ball: α = 1 − ‖x‖² is off by about eps/1000,
+# so the relative ones grow as e^r. Lorentz gradients are covectors in the chart: rounding
 # one entry to eps is eps·T in the metric, whatever the formula, hence again e^r, from T = 1/eps on
 # without a digit; hyperbolic distances themselves have no such limit.
 TOLERANCES = {

