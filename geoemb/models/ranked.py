@@ -20,7 +20,6 @@ from geoemb.manifolds import Manifold, euclidean
 from geoemb.tables import rows
 from geoemb.typing import Array
 
-
 NAMES = ("poincare", "lorentz", "euclidean", "translational")
 
 
