@@ -139,6 +139,8 @@ def ranked_edges(
 ) -> Callable[[Key, Array], Batch]:
   """sample(key, steps [t]) → batches with leading axis t, for ranking losses [nickel2017poincare].
 
+  The steps of one call ascend.
+
   A pass goes through all edges once, in an order of its own; the last m mod b edges of that order
   wait for another pass. Negatives are uniform over all nodes; those that are the source itself or
   one of its targets are marked as `known`, to be left out of the loss.

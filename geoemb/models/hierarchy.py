@@ -92,6 +92,13 @@ def run(
   Returns:
     mean_rank and map of the reconstruction; with `predict` those of the held-out edges instead.
   """
+  if config.hard_weight and config.hard_negatives < 1:
+    raise ValueError(
+      f"hard_weight needs hard_negatives of at least 1, got {config.hard_negatives}; "
+      "a weight of 0 trains without"
+    )
+  if config.dtype not in ("float32", "float64"):
+    raise ValueError(f"dtype must be float32 or float64, got {config.dtype!r}")
   graph = load(config)
   n = len(graph.names)
   held_out = splits.link_prediction(graph) if config.predict else None
