@@ -231,7 +231,7 @@ def _atan2_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (y, x), (dy, dx) = primals, tangents
   h = hypot(x, y)
   h = jnp.where(h > 0, h, 1)
-  return atan2(y, x), (x / h) * (dy / h) - (y / h) * (dx / h)
+  return atan2(y, x), rounded(x / h) * (dy / h) - rounded(y / h) * (dx / h)  # as in `divide`
 
 
 @jax.custom_jvp
