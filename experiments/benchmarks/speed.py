@@ -1,7 +1,7 @@
 """Speed of training and evaluation, beside gensim and beside this machine's own limits.
 
 Run:         python launch.py --config=experiments/benchmarks/speed.py:paper --workdir=runs/speed
-Cost:        two to five minutes a variant on two CPU cores, without other work on the machine.
+Cost:        minutes a variant; the machine should have no other work meanwhile.
 Departures:  those who are compared work in turns, each in a process of its own that is started,
              compiled and warm before the first turn; figures are medians over the turns. gensim's
              PoincareModel, the faster of batches of 10 and of 50, gets 10 negatives in every
