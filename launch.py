@@ -17,6 +17,7 @@ import hashlib
 import linecache
 import os
 import re
+import signal
 import sys
 import textwrap
 import time
@@ -42,6 +43,9 @@ VALUES = {
   "config": f"experiment file and variant (default {DEFAULT})",
   "workdir": "folder of the run (default runs/NAME-VARIANT, with the changed fields added)",
 }
+
+
+_INTERRUPTED = "interrupted; the same command resumes from the last checkpoint"
 
 
 @dataclasses.dataclass
@@ -248,7 +252,7 @@ def main(argv: Sequence[str]) -> int:
   except errors.Abort as e:
     message, code = str(e), e.code
   except KeyboardInterrupt:
-    message, code = "interrupted; the same command resumes from the last checkpoint", 130
+    message, code = _INTERRUPTED, 130
   except BrokenPipeError:  # `launch.py --list | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -263,5 +267,17 @@ def main(argv: Sequence[str]) -> int:
   return code
 
 
+def leave(signum: int, _frame: object) -> None:
+  """Ends the process where no training could be saved: `harness.fit` has handlers of its own.
+
+  At once, since an exception raised inside the import of an extension module can crash it.
+  """
+  sys.stderr.write(f"launch.py: {_INTERRUPTED}\n")
+  sys.stderr.flush()
+  os._exit(128 + signum)
+
+
 if __name__ == "__main__":
+  for signum in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(signum, leave)
   sys.exit(main(sys.argv[1:]))
