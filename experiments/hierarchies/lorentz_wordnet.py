@@ -7,7 +7,7 @@ Departures:  points are kept by their spatial coordinates, so no step leaves the
              batches, where the authors' code runs lock-free threads. A rejected negative is left
              out, not drawn again, and the negatives of an edge may repeat. Nouns and verbs share
              negatives within a batch (negatives_shared), start from a table that knows the graph
-             (init_ancestral), remember hard negatives (hard_*) and use curvature −c < 1; mammals
+             (init_ancestral), remember hard negatives (hard_*) and use curvature −c > −1; mammals
              use none of the last three.
 Unspecified: mammals are not in the paper; their row has the settings of the Poincaré paper's
              script. EuroVoc, ACM and MeSH, the table's other rows, are not WordNet and not covered.
@@ -30,7 +30,7 @@ class Config:
   closure: bool = True  # close your own edges transitively
   predict: bool = False  # hold out a tenth of the edges, and rank those
   manifold: str = "lorentz"  # lorentz, poincare, euclidean (squared distance) or translational
-  c: float = 1 / 9  # the hyperbolic plane's curvature is −c
+  c: float = 1 / 9  # curvature −c of the hyperbolic space
   dim: int = 10  # coordinates
   dtype: str = "float64"  # float32 is faster and resolves less beyond a radius of about 8
   epochs: float = 100  # passes over the edges

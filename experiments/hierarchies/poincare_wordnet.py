@@ -4,10 +4,10 @@ Run:         python launch.py --config=experiments/hierarchies/poincare_wordnet.
 Your own:    the same with :own and --config.edges=FILE
 Cost:        seconds (mammals) to minutes (nouns) on two CPU cores; the tables show each run's.
 Departures:  synchronous batches, where the paper's code runs lock-free threads. A rejected negative
-             is left out, not drawn again, and the negatives of an edge may repeat. Nouns and verbs
-             share negatives within a batch (negatives_shared), start from a table that knows the
-             graph (init_ancestral), remember hard negatives (hard_*) and use curvature −c < 1;
-             mammals use none of these: they are the paper's protocol with batches of 50.
+             is left out, not drawn again, and the negatives of an edge may repeat. Batches share
+             their negatives (negatives_shared); mammals_independent draws them for each edge. Nouns
+             and verbs start from a table that knows the graph (init_ancestral), remember hard
+             negatives (hard_*), follow geodesics, and use curvature −c > −1; mammals do not.
 Unspecified: the held-out edges of link prediction: ours are in geoemb/data/splits.py.
 """
 
@@ -28,7 +28,7 @@ class Config:
   closure: bool = True  # close your own edges transitively
   predict: bool = False  # hold out a tenth of the edges, and rank those
   manifold: str = "poincare"  # poincare, lorentz, euclidean (squared distance) or translational
-  c: float = 1 / 9  # the hyperbolic plane's curvature is −c
+  c: float = 1 / 9  # curvature −c of the hyperbolic space
   dim: int = 10  # coordinates
   dtype: str = "float64"  # float32 is faster and ends at a radius of about 12
   epochs: float = 100  # passes over the edges
