@@ -30,7 +30,7 @@ class Config:
   manifold: str = "poincare"  # poincare, lorentz, euclidean (squared distance) or translational
   c: float = 1 / 9  # curvature −c of the hyperbolic space
   dim: int = 10  # coordinates
-  dtype: str = "float64"  # float32 is faster and ends at a radius of about 12
+  dtype: str = "float64"  # or float32: faster, but far points blur sooner
   epochs: float = 100  # passes over the edges
   batch_size: int = 50  # edges a step
   lr: float = 18.0  # learning rate for lr_batch edges; grows with batch_size

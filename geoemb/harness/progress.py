@@ -38,7 +38,8 @@ class Progress:
         initial=step,
         unit="step",
         dynamic_ncols=True,
-        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix} [{elapsed}<{remaining}]",  # noqa: E501
+        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix} "
+        "[{elapsed}<{remaining}]",
       )
 
   def update(self, step: int, steps_per_second: float, items_per_second: float, loss: float | None):
