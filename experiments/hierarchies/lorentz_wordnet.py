@@ -45,8 +45,8 @@ class Config:
   burn_in_lr: float = 0.01  # share of lr during the burn-in
   burn_in_negatives: float = 1.0  # share of the negatives during the burn-in
   dampening: float = 0.75  # burn-in negatives are drawn ∝ frequency^dampening
-  init_scale: float = 2.6  # ± per coordinate; or root mean square radius, if ancestral
-  init_ancestral: bool = True  # start nodes nearer the more ancestors they share
+  init: str = "ancestral"  # first table: uniform, ancestral (near who shares ancestors) or caps
+  init_scale: float = 2.6  # of it: ± per coordinate, root mean square radius, or × the caps' radii
   hard_negatives: int = 8  # remembered per source; 0 for none
   hard_weight: float = 1.0  # of a remembered negative in the loss
   hard_from: float = 8  # passes before they count
@@ -56,18 +56,18 @@ class Config:
 
 _MAMMALS = dict(
   data="mammal", dim=5, c=1.0, lr=0.3, lr_batch=10, lr_end=1.0, epochs=300, burn_in=20,
-  max_step=1.0, init_scale=1e-5, init_ancestral=False,
+  max_step=1.0, init="uniform", init_scale=1e-5,
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 _PROTOCOL = dict(  # the authors' train-nouns.sh
   c=1.0, lr=0.5, lr_end=1.0, epochs=1500, burn_in=20, burn_in_negatives=0.1, dampening=1.0,
-  negatives_shared=1, max_step=1.0, init_scale=1e-5, init_ancestral=False,
+  negatives_shared=1, max_step=1.0, init="uniform", init_scale=1e-5,
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 
 # Few dimensions need more curvature: the same points at half and at a third of the scale.
-_LOW = dict(c=0.25, lr=20.0, max_step=2.0, init_scale=1.74)
-_PLANE = dict(c=1.0, lr=5.0, max_step=1.0, init_scale=0.87)
+_LOW = dict(c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1)
+_PLANE = dict(c=1.0, lr=5.0, max_step=1.0, init="caps", init_scale=1.0, hard_from=1)
 _SMOKE = dict(
   _MAMMALS, data="tree", dim=2, epochs=3, burn_in=1, batch_size=10, negatives=5, negatives_shared=10
 )

@@ -45,8 +45,8 @@ class Config:
   burn_in_lr: float = 0.01  # share of lr during the burn-in
   burn_in_negatives: float = 1.0  # share of the negatives during the burn-in
   dampening: float = 0.75  # burn-in negatives are drawn ∝ frequency^dampening
-  init_scale: float = 2.6  # ± per coordinate; or root mean square radius, if ancestral
-  init_ancestral: bool = True  # start nodes nearer the more ancestors they share
+  init: str = "ancestral"  # first table: uniform, ancestral (near who shares ancestors) or caps
+  init_scale: float = 2.6  # of it: ± per coordinate, root mean square radius, or × the caps' radii
   hard_negatives: int = 8  # remembered per source; 0 for none
   hard_weight: float = 1.0  # of a remembered negative in the loss
   hard_from: float = 8  # passes before they count
@@ -56,10 +56,12 @@ class Config:
 
 _MAMMALS = dict(  # the authors' train-mammals.sh, with negatives shared in batches of 50
   data="mammal", dim=5, c=1.0, lr=0.3, lr_batch=10, lr_end=1.0, epochs=300, burn_in=20,
-  max_grad=5.0, max_step=None, exact=False, init_scale=1e-4, init_ancestral=False,
+  max_grad=5.0, max_step=None, exact=False, init="uniform", init_scale=1e-4,
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
-_LOW = dict(c=0.25, lr=20.0, max_step=2.0, init_scale=1.74)  # few dimensions need more curvature
+_LOW = dict(
+  c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1
+)  # few dimensions need more curvature
 _EUCLIDEAN = dict(manifold="euclidean")
 _FLAT_NOUNS = dict(lr=0.5, max_step=None, init_scale=3.0, hard_weight=0.3)  # best of a small sweep
 _DIMS = (5, 10, 20, 50, 100, 200)

@@ -62,6 +62,13 @@ class Manifold:
     """Riemannian gradient from the gradient g in coordinates, [..., d]."""
     return self.ops.egrad2rgrad(x, g, c=self.c)
 
+  def descend(self, x: Array, g: Array, rate: Scalar, limit: Scalar | None = None) -> Array:
+    """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], for less: a step of gradient descent.
+
+    Steps longer than `limit` are shortened to it.
+    """
+    return self.ops.descend(x, g, rate, c=self.c, limit=limit)
+
   def retract(self, x: Array, v: Array) -> Array:
     """A point near exp(x, v), to first order in v, for less, [..., d]."""
     return self.ops.retract(x, v, c=self.c)

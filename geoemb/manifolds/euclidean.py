@@ -61,6 +61,13 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   return g
 
 
+def descend(
+  x: Array, g: Array, rate: Scalar, *, c: Scalar = 1.0, limit: Scalar | None = None
+) -> Array:
+  """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d]; longer steps are cut to `limit`."""
+  return exp(x, -rate * egrad2rgrad(x, g, c=c), c=c, limit=limit)
+
+
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The point x + v, [..., d]."""
   return x + v

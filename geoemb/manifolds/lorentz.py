@@ -293,6 +293,40 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   return g + numerics.bound(along, cap)[..., None] * x
 
 
+def descend(
+  x: Array, g: Array, rate: Scalar, *, c: Scalar = 1.0, limit: Scalar | None = None
+) -> Array:
+  """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], from the covector g itself.
+
+  In g the length is √(‖g‖² + c(x·g)²), a sum of squares, and the new time is a product: three inner
+  products and one linear combination of x and g are all the work. Limits and caps as in `exp`, but
+  a row of g whose square overflows moves nothing, and x has to be within the cap, as `proj` and
+  `exp` leave it: from far beyond, a step ends at the origin.
+  """
+  c, rate = jnp.asarray(c, x.dtype), jnp.asarray(rate, x.dtype)
+  cap = _cap(c)
+  most = 4 * cap * cap
+  xx, gg = _dot(x, x), _dot(g, g)
+  beyond = (xx > most) | (gg > numerics.root_max(x.dtype) ** 2)
+  s, n = jnp.where(beyond, 0, _dot(x, g)), numerics.safe_sqrt(jnp.where(beyond, 0, gg), 0)
+  length = jnp.sqrt(c) * rate * numerics.hypot(n, jnp.sqrt(c) * s)
+  longest = math.asinh(numerics.root_max(x.dtype))
+  if limit is not None:
+    longest = jnp.minimum(longest, jnp.sqrt(c) * limit)
+  over = length > longest
+  short = jnp.where(over, longest / jnp.where(over, length, 1), 1) * rate
+  length = jnp.where(over, longest, length)
+  short = numerics.sinh_over(length) * short
+  scale = jnp.where(beyond, 0, short)
+  grown = jnp.cosh(length) - c * s * scale  # times T: the new time
+  t = jnp.sqrt(1 + c * jnp.where(xx > most, most, xx)) * grown
+  out = t > jnp.sqrt(1 + c * cap * cap)
+  far = jnp.where(out, t, 2)
+  r = jnp.sqrt(far - 1) * jnp.sqrt(far + 1) / jnp.sqrt(c)
+  fit = jnp.where(xx > most, 0, jnp.where(out, cap / r, 1))
+  return (fit * grown)[..., None] * x - (fit * scale)[..., None] * g
+
+
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The point x + v in the chart, capped, [..., d]."""
   return proj(x + v, c=c)
@@ -327,7 +361,8 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Distances of x [..., n, d] to y [..., m, d], [..., n, m], from inner products.
 
   sinh²(√c d/2) has an absolute error of about eps·T_x T_y: at radius r, pairs closer than about
-  √eps·e^r count as coincident, at distance 0 with gradient 0. `dist` has no such floor.
+  √eps·e^r count as coincident, at distance 0 with gradient 0. `dist` has no such floor. Points
+  beyond the cap are at finite distances, but only a multiple of the cap away from all others.
   """
   c = jnp.asarray(c, x.dtype)
   return numerics.arc(_pairwise_half_chord(x, y, c), c)
@@ -339,13 +374,24 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
-  cap = _cap(c)
-  x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  p_x = _height(_dot(x, x), c)[..., :, None]
-  p_y = _height(_dot(y, y), c)[..., None, :]
+  r_x, far_x = _bounded_square(x, c)
+  r_y, far_y = _bounded_square(y, c)
+  p_x, p_y = _height(r_x, c)[..., :, None], _height(r_y, c)[..., None, :]
   total = p_x + p_y + c * p_x * p_y
-  square = 0.5 * (total - numerics.dots(x, y))
+  xy = jnp.where(far_x[..., :, None] | far_y[..., None, :], 0, numerics.dots(x, y))
+  square = 0.5 * (total - xy)
   return numerics.safe_sqrt(square, numerics.noise(x.dtype) * total)
+
+
+def _bounded_square(x: Array, c: Array) -> tuple[Array, Array]:
+  """‖x‖², [...], and whether it was limited, since x is beyond twice the cap.
+
+  One comparison a point, where `bound` is two an entry of arrays that then have to be in memory.
+  """
+  most = 4 * _cap(c) ** 2
+  r = _dot(x, x)
+  far = r > most
+  return jnp.where(far, most, r), far
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:

@@ -147,6 +147,38 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   return ((0.5 * _alpha(x, c)) ** 2)[..., None] * g
 
 
+def descend(
+  x: Array, g: Array, rate: Scalar, *, c: Scalar = 1.0, limit: Scalar | None = None
+) -> Array:
+  """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], from the covector g itself.
+
+  With u of `exp` along g, 1 − c‖x ⊕ u‖² = α_x α_u/(1 + 2c x·u + c²‖x‖²‖u‖²) tells without a look at
+  the new point whether it is beyond the cap. A row of g whose square overflows moves nothing.
+  """
+  c, rate = jnp.asarray(c, x.dtype), jnp.asarray(rate, x.dtype)
+  x = _point(x, c)
+  alpha, gg = _alpha(x, c), _dot(g, g)
+  beyond = gg > numerics.root_max(x.dtype) ** 2
+  n = jnp.sqrt(c) * numerics.safe_sqrt(jnp.where(beyond, 0, gg), jnp.zeros([], x.dtype))
+  half = 0.25 * rate * alpha * n  # √c times half the length
+  most = 64 if limit is None else jnp.minimum(64, 0.5 * jnp.sqrt(c) * limit)  # 64 as in `exp`
+  over = half > most
+  short = jnp.where(over, most / jnp.where(over, half, 1), 1) * rate
+  half = jnp.where(over, most, half)
+  k = jnp.where(beyond, 0, -0.25 * alpha * numerics.tanh_over(half) * short)  # u = k g
+  uu = jnp.tanh(half) ** 2
+  sum_x_u = x + k[..., None] * g
+  den = c * _dot(sum_x_u, sum_x_u) + alpha * (1 - uu)
+  by = alpha / jnp.where(den > 0, den, 1)
+  alpha_y = by * (1 - uu)
+  small = numerics.eps(x.dtype)
+  out = alpha_y < _MARGIN * small
+  root = jnp.sqrt(1 - jnp.where(out, alpha_y, 0))
+  fit = jnp.where(out, (1 - _MARGIN * small) / root, 1)
+  step = (by * uu)[..., None] * x + (by * k)[..., None] * g
+  return fit[..., None] * (x + step)
+
+
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The point x + v, projected, [..., d]: the step of [nickel2017poincare] eq. 4."""
   return proj(x + v, c=c)

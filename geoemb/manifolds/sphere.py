@@ -100,6 +100,13 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   return g - c * jnp.sum(x * g, axis=-1, keepdims=True) * x
 
 
+def descend(
+  x: Array, g: Array, rate: Scalar, *, c: Scalar = 1.0, limit: Scalar | None = None
+) -> Array:
+  """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d + 1]; longer steps are cut to `limit`."""
+  return exp(x, -rate * egrad2rgrad(x, g, c=c), c=c, limit=limit)
+
+
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The point x + v scaled back to the sphere, [..., d + 1]."""
   return proj(x + v, c=c)

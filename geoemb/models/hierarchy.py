@@ -51,8 +51,8 @@ class Settings(Protocol):
   batch_size: int
   negatives: int
   negatives_shared: int
+  init: str
   init_scale: float
-  init_ancestral: bool
   hard_negatives: int
   hard_weight: float
   hard_from: float
@@ -99,6 +99,10 @@ def run(
     )
   if config.dtype not in ("float32", "float64"):
     raise ValueError(f"dtype must be float32 or float64, got {config.dtype!r}")
+  if config.init not in ("uniform", "ancestral", "caps"):
+    raise ValueError(f"init must be uniform, ancestral or caps, got {config.init!r}")
+  if config.init == "caps" and config.dim < 2:
+    raise ValueError(f"init=caps needs dim of at least 2, got {config.dim}; use init=ancestral")
   graph = load(config)
   n = len(graph.names)
   held_out = splits.link_prediction(graph) if config.predict else None
@@ -146,10 +150,11 @@ def run(
 def _first(config: Settings, key: Array, m: Manifold, edges: np.ndarray, n: int) -> tuple:
   """The first table and, for the translational model, its offset r = 0."""
   dtype, dim, scale = jnp.dtype(config.dtype), config.dim, config.init_scale
-  if config.init_ancestral:
-    table = ranked.ancestral(key, m, edges, n, dim, scale=scale, dtype=dtype)
-  else:
+  if config.init == "uniform":
     table = m.random(key, (n,), dim, scale=scale, dtype=dtype)
+  else:
+    first = {"ancestral": ranked.ancestral, "caps": ranked.nested}[config.init]
+    table = first(key, m, edges, n, dim, scale=scale, dtype=dtype)
   return (table, jnp.zeros(dim, dtype)) if config.manifold == "translational" else (table,)
 
 

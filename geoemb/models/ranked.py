@@ -13,8 +13,8 @@ import optax
 from scipy import sparse
 
 from geoemb import manifolds
+from geoemb.graphs import caps, sampling
 from geoemb.graphs import hard_negatives as hard
-from geoemb.graphs import sampling
 from geoemb.losses import ranking
 from geoemb.manifolds import Manifold, euclidean
 from geoemb.tables import rows
@@ -99,6 +99,38 @@ def ancestral(
   origin = jnp.zeros_like(v)
   length = jnp.sqrt(jnp.mean(jnp.square(m.norm(origin, v))))
   return m.exp(origin, v * (scale / length))
+
+
+def nested(
+  key: Array,
+  m: Manifold,
+  edges: np.ndarray,
+  n: int,
+  dim: int,
+  *,
+  scale: float = 1.0,
+  dtype: jnp.dtype = jnp.float32,
+) -> Array:
+  """A first table in which caps nest as the hierarchy does, [n, dim]: see `graphs.caps`.
+
+  Args:
+    key: PRNG key.
+    m: manifold whose chart has the origin at 0.
+    edges: [m, 2] a closure.
+    n: number of nodes.
+    dim: d, at least 2.
+    scale: of the radii; 1 is for hyperbolic space, in which they are in units of 1/√c.
+    dtype: of the table.
+
+  Raises:
+    ValueError: dim < 2.
+  """
+  seed = int(jax.random.bits(key, (), jnp.uint32))
+  polar = caps.place(edges, n, dim, seed=seed)
+  v = jnp.asarray(polar.direction, dtype)
+  origin = jnp.zeros_like(v)
+  radius = jnp.asarray(polar.radius, dtype) * (scale / jnp.sqrt(jnp.asarray(m.c, dtype)))
+  return m.exp(origin, v * (radius / m.norm(origin, v))[:, None])
 
 
 class State(NamedTuple):

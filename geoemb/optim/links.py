@@ -115,4 +115,26 @@ def riemannian(
   return optax.GradientTransformation(inner.init, update)
 
 
+def descent(
+  learning_rate: optax.ScalarOrSchedule, m: Manifold, *, max_step: Scalar | None = None
+) -> optax.GradientTransformation:
+  """`riemannian(m, optax.scale_by_learning_rate(learning_rate))` by `m.descend`, for less.
+
+  Args:
+    learning_rate: η, a number or a schedule.
+    m: the manifold all of `params` lie on.
+    max_step: longest step, in the metric; longer ones are shortened, row by row.
+  """
+  rate = optax.scale_by_learning_rate(learning_rate, flip_sign=False)
+
+  def update(g: PyTree, state: PyTree, x: PyTree | None = None) -> tuple[PyTree, PyTree]:
+    if x is None:
+      raise ValueError("a Riemannian step needs params: update(grads, state, params)")
+    eta, state = rate.update(jnp.ones([], jnp.result_type(*jax.tree.leaves(x))), state)
+    step = lambda g, x: m.descend(x, g, eta.astype(x.dtype), limit=max_step) - x
+    return jax.tree.map(step, g, x), state
+
+  return optax.GradientTransformation(rate.init, update)
+
+
 _FLAT = euclidean.manifold()

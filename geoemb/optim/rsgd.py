@@ -4,7 +4,7 @@ from typing import Literal
 
 import optax
 
-from geoemb.manifolds import Manifold
+from geoemb.manifolds import Manifold, euclidean
 from geoemb.optim import links
 from geoemb.typing import Scalar
 
@@ -32,6 +32,8 @@ def rsgd(
     max_step: longest step η v, in the metric.
     move: follow the geodesic, or the cheaper retraction of `m`.
   """
+  if max_grad is None and momentum is None and move == "exp" and m.ops is not euclidean:
+    return links.descent(learning_rate, m, max_step=max_step)
   chain = []
   if max_grad is not None:
     chain.append(links.clip_norm(m, max_grad, norm=max_grad_norm))
