@@ -19,6 +19,7 @@ _CANDIDATES = 32  # places tried for each child
 _MET = 256  # siblings that a place is compared with, the largest
 _REACH = 0.5  # of the angle to the farthest descendant; training corrects the rest, see `place`
 _LARGEST = 1.9  # radians; a cap of 2 belongs to the origin
+_LEAST = 1e-150  # where a very deep hierarchy's caps underflow; a radius of 690
 _PART = 1 << 22  # numbers of a temporary array: 32 MB
 
 
@@ -63,7 +64,7 @@ def place(edges: np.ndarray, n: int, dim: int, *, seed: int = 0) -> Polar:
       if len(some):
         _pack(parent[some], some, volume, above, direction, theta, rng)
   _cover(edges, n, direction, theta)
-  radius = 2 * np.log(2 / np.minimum(theta, _LARGEST))
+  radius = 2 * np.log(2 / np.clip(theta, _LEAST, _LARGEST))
   if len(roots) == 1:
     radius[roots] = 0
   return Polar(direction, radius)
@@ -134,7 +135,7 @@ def _pack(family, nodes, volume, parent, direction, theta, rng):
       z = rng.standard_normal((len(at), _CANDIDATES, dim))
       if center is not None:
         z -= np.sum(z * center[at, None], axis=-1, keepdims=True) * center[at, None]
-      z /= np.linalg.norm(z, axis=-1, keepdims=True)
+      z /= np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-300)  # 0 at worst
       if center is not None:  # uniform in the ball that leaves the child inside
         inside = rng.uniform(size=(len(at), _CANDIDATES, 1)) ** (1 / (dim - 1))
         z *= inside * (1 - width[at, None, None])

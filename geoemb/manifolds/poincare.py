@@ -153,15 +153,21 @@ def descend(
   """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], from the covector g itself.
 
   With u of `exp` along g, 1 − c‖x ⊕ u‖² = α_x α_u/(1 + 2c x·u + c²‖x‖²‖u‖²) tells without a look at
-  the new point whether it is beyond the cap. A row of g whose square overflows moves nothing.
+  the new point whether it is beyond the cap. A row of g whose square overflows moves nothing, and
+  x has to be in the ball, as `proj` and `exp` leave it.
   """
-  c, rate = jnp.asarray(c, x.dtype), jnp.asarray(rate, x.dtype)
-  x = _point(x, c)
+  limit = numerics.root_max(x.dtype) if limit is None else limit
+  c, rate, limit = (jnp.asarray(s, x.dtype) for s in (c, rate, limit))
+  return _descend(x, g, rate, c, limit)
+
+
+@jax.custom_jvp
+def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
   alpha, gg = _alpha(x, c), _dot(g, g)
   beyond = gg > numerics.root_max(x.dtype) ** 2
-  n = jnp.sqrt(c) * numerics.safe_sqrt(jnp.where(beyond, 0, gg), jnp.zeros([], x.dtype))
+  n = jnp.sqrt(c) * jnp.sqrt(jnp.where(beyond, 0, gg))
   half = 0.25 * rate * alpha * n  # √c times half the length
-  most = 64 if limit is None else jnp.minimum(64, 0.5 * jnp.sqrt(c) * limit)  # 64 as in `exp`
+  most = jnp.minimum(64, 0.5 * jnp.sqrt(c) * limit)  # 64 as in `exp`
   over = half > most
   short = jnp.where(over, most / jnp.where(over, half, 1), 1) * rate
   half = jnp.where(over, most, half)
@@ -177,6 +183,16 @@ def descend(
   fit = jnp.where(out, (1 - _MARGIN * small) / root, 1)
   step = (by * uu)[..., None] * x + (by * k)[..., None] * g
   return fit[..., None] * (x + step)
+
+
+@_descend.defjvp
+def _descend_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """Differentiates exp of the gradient, whose derivative is finite everywhere."""
+
+  def plain(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
+    return exp(x, -rate * egrad2rgrad(x, g, c=c), c=c, limit=limit)
+
+  return _descend(*primals), jax.jvp(plain, primals, tangents)[1]
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -221,11 +237,21 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
-  x, y = _point(x, c), _point(y, c)
-  total = _dot(x, x)[..., :, None] + _dot(y, y)[..., None, :]
-  chord = numerics.safe_sqrt(total - 2 * numerics.dots(x, y), numerics.noise(x.dtype) * total)
+  # The least α belongs to all points beyond the ball: limit what overflows, not every entry.
+  r_x, far_x = _bounded_square(x, c)
+  r_y, far_y = _bounded_square(y, c)
+  total = r_x[..., :, None] + r_y[..., None, :]
+  xy = jnp.where(far_x[..., :, None] | far_y[..., None, :], 0, numerics.dots(x, y))
+  chord = numerics.safe_sqrt(total - 2 * xy, numerics.noise(x.dtype) * total)
   root_x, root_y = jnp.sqrt(_alpha(x, c)), jnp.sqrt(_alpha(y, c))
   return chord / (root_x[..., :, None] * root_y[..., None, :])
+
+
+def _bounded_square(x: Array, c: Array) -> tuple[Array, Array]:
+  """‖x‖², [...], and whether it was limited, to 4/c; in the ball it is at most 1/c."""
+  r, most = _dot(x, x), 4 / c
+  far = r > most
+  return jnp.where(far, most, r), far
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:

@@ -85,6 +85,41 @@ def test_a_long_permutation_has_no_serial_correlation():
   assert abs(np.corrcoef(images[0], images[1])[0, 1]) < limit
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 50, 65536, 82115, 2**31 - 1])
+def test_uniform_draws_are_uniform_and_independent(n):
+  keys = jax.random.split(jax.random.key(n), 400)
+  x = np.asarray(jax.jit(jax.vmap(lambda k: sampling.uniform(k, (5, 100), n)))(keys))
+  assert x.shape == (400, 5, 100)
+  assert x.dtype == np.int32
+  assert x.min() >= 0
+  assert x.max() < n
+  if n == 1:
+    return
+  bins = min(n, 50)
+  bin_of = x.astype(np.int64) * bins // n
+  sizes = np.bincount(np.arange(n) * bins // n) if n < 1e6 else np.full(bins, n / bins)
+  expected = x.size * sizes / n
+  assert p_value(np.bincount(bin_of.ravel(), minlength=bins), expected) > 1e-4
+  chance = np.sum(np.square(sizes / n))
+  flat = bin_of.reshape(400, -1)
+  neighbours = [flat[:, :-1] == flat[:, 1:], flat[:-1] == flat[1:], flat[:, :-7] == flat[:, 7:]]
+  for same in neighbours:  # of a draw, and of a key
+    assert abs(same.mean() - chance) < 5 * np.sqrt(chance / same.size)
+
+
+def test_uniform_is_the_high_word_of_a_product():
+  """The product of the hash with n, in 64 bits: only the hash itself is not looked at."""
+  key = jax.random.key(5)
+  for n in (1 << 16, (1 << 16) + 1, 1_000_003):
+    top = jax.jit(
+      lambda k, n=n: (sampling.uniform(k, (1000,), 1 << 16), sampling.uniform(k, (1000,), n))
+    )
+    high, x = (np.asarray(z, np.int64) for z in top(key))
+    # ⌊h n/2³²⌋ lies between the values for the least and the largest h with these 16 high bits
+    assert np.all(high * n >> 16 <= x)
+    assert np.all(x <= ((high << 16) + 0xFFFF) * n >> 32)
+
+
 @pytest.mark.parametrize(
   "weights",
   [[1.0], [0.0, 2.0], [1, 1, 1], [5, 0, 0, 0], "random", "heavy"],

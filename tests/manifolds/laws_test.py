@@ -70,6 +70,8 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
       (m.retract(x, 0.1 * v), coarse),
       (m.retract(x, 0.01 * v), fine),
     )
+    far, cut = m.descend(x, 0.3 * g, 0.5), m.descend(x, 0.3 * g, 0.5, limit=0.05)
+    step = -0.5 * m.egrad2rgrad(x, 0.3 * g)
     slope, slope_stay = jax.grad(lambda a: m.dist(a, jnp.stack([y, x])).sum())(jnp.stack([x, x]))
     return {
       "x": x, "y": y, "u": u, "v": v, "log": log, "log(x,x)": log_stay, "-log back": -back,
@@ -79,7 +81,9 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
       "|u|": m.norm(x, u), "components": m.component_inner(x, u).sum(-1), "P<u,v>": p_uv,
       "P log": p_log, "P stay": p_stay, "P back": m.transport(y, x, p_u), "rgrad": gv,
       "egrad": jnp.sum(g * v, -1), "grad d²/2": m.egrad2rgrad(x, slope * d[0][:, None]),
-      "grad d(x,x)": slope_stay, "proj": m.proj(x),
+      "descend": far, "exp of it": m.exp(x, step), "descend 0": m.descend(x, 0 * g, 0.5),
+      "short descent": m.dist(x, cut), "its way": m.log(x, cut), "step": step,
+      "|step|": m.norm(x, step), "grad d(x,x)": slope_stay, "proj": m.proj(x),
       "pairwise": m.pairwise(x, y), "all": m.dist(x[:, None], y),
       "affinity": fixed.pairwise_affinity(x, y), "affinity of": jnp.exp(-fixed.pairwise(x, y)),
       "search": m.query(x) @ m.key(y).T, "vmap": jax.vmap(m.dist)(x, y), "one": m.dist(x[0], y[0]),
@@ -114,6 +118,16 @@ class LawsTest(parameterized.TestCase):
     f = facts(name, dtype)
     for k in ("d(x,x)", "log(x,x)", "grad d(x,x)"):
       np.testing.assert_array_equal(f[k], 0, k)
+
+  def test_descend_follows_the_gradient(self, name, dtype):
+    f = facts(name, dtype)
+    self.close(name, dtype, "descend", "exp of it")
+    self.close(name, dtype, "descend 0", "x")
+    expected = np.minimum(f["|step|"], 0.05)
+    self.close(name, dtype, "short descent", expected)
+    self.assertGreater(np.sum(f["|step|"] > 0.06), 3)  # so some are cut
+    way = f["step"] * (expected / f["|step|"])[:, None]
+    self.close(name, dtype, "its way", way)
 
   def test_exp_inverts_log(self, name, dtype):
     self.close(name, dtype, "exp log", "y")

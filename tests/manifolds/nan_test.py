@@ -25,8 +25,8 @@ def hard_points(dtype: np.dtype) -> np.ndarray:
 
 FUNCTIONS = {  # name: number of array arguments
   "inner": 3, "norm": 2, "component_inner": 2, "dist": 2, "exp": 2, "log": 2, "transport": 3,
-  "proj": 1, "egrad2rgrad": 2, "retract": 2, "pairwise": 2, "pairwise_affinity": 2, "query": 1,
-  "key": 1,
+  "proj": 1, "egrad2rgrad": 2, "descend": 2, "retract": 2, "pairwise": 2, "pairwise_affinity": 2,
+  "query": 1, "key": 1,
 }  # fmt: skip
 EXTRA = {"lorentz": {"to_ambient": 1, "from_ambient": 1, "to_poincare": 1, "from_poincare": 1}}
 
@@ -55,7 +55,10 @@ class NanTest(parameterized.TestCase):
     def everything(functions, args, c):
       out = {}
       for f, arity in functions:
-        call = lambda c, *a, f=f: getattr(ops, f)(*a, c=1.5 if f == "pairwise_affinity" else c)
+        rate = (jnp.asarray(0.3, dtype),) if f == "descend" else ()
+        call = lambda c, *a, f=f, rate=rate: getattr(ops, f)(
+          *a, *rate, c=1.5 if f == "pairwise_affinity" else c
+        )
         a = (points, points) if f.startswith("pairwise") else args[:arity]
         value, pullback = jax.vjp(call, c, *a)
         out[f] = value, pullback(jnp.ones_like(value))

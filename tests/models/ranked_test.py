@@ -10,7 +10,7 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.data import tree
-from geoemb.graphs import sampling
+from geoemb.graphs import caps, sampling
 from geoemb.models import ranked
 
 TREE = tree.balanced(2, 3)
@@ -204,3 +204,18 @@ def test_an_ancestral_table_is_on_the_manifold():
   m = manifolds.make("poincare", 1.0)
   x = ranked.ancestral(jax.random.key(0), m, EDGES, N, 3, scale=5.0)
   assert np.all(np.sum(np.square(x), axis=1) < 1)
+
+
+@pytest.mark.parametrize("name", ["lorentz", "poincare", "euclidean"])
+def test_a_nested_table_has_the_radii_of_the_caps(name):
+  m = manifolds.make(name, 0.25)
+  x = ranked.nested(jax.random.key(0), m, EDGES, N, 3, scale=0.5)
+  assert x.dtype == jnp.float32
+  origin = jnp.zeros_like(x)
+  radius, v = map(np.asarray, jax.jit(lambda x: (m.dist(origin, x), m.log(origin, x)))(x))
+  seed = int(jax.random.bits(jax.random.key(0), (), jnp.uint32))
+  polar = caps.place(EDGES, N, 3, seed=seed)
+  np.testing.assert_allclose(radius, polar.radius, rtol=1e-4)  # half of it, at a quarter of c = 1
+  some = polar.radius > 0
+  unit = v[some] / np.linalg.norm(v[some], axis=1, keepdims=True)
+  np.testing.assert_allclose(unit, polar.direction[some], atol=1e-5)

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import rsgd
+from geoemb.optim import links, rsgd
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -92,6 +92,34 @@ def test_clips_are_by_row_and_in_their_norms():
     np.testing.assert_allclose(
       v / np.linalg.norm(v, axis=-1, keepdims=True), plain / chart[:, None], atol=1e-7
     )
+
+
+@pytest.mark.parametrize("name", manifolds.NAMES)
+@pytest.mark.parametrize("max_step", [None, 0.3])
+def test_plain_descent_is_the_chain_of_its_links(name, max_step):
+  rng = np.random.default_rng(3)
+  m = manifolds.make(name, 0.7)
+  rate = lambda count: jnp.where(count < 1, 0.4, 0.2)
+  fused = rsgd.rsgd(rate, m, max_step=max_step)
+  chain = links.riemannian(m, optax.scale_by_learning_rate(rate), max_step=max_step)
+
+  @jax.jit
+  def run(key, g):
+    x = m.random(key, (7,), 3, scale=0.5, dtype=jnp.float64)
+    ends = []
+    for tx in (fused, chain):
+      y, state = x, tx.init(x)
+      for i in range(3):
+        updates, state = tx.update(g[i, :, : x.shape[-1]], state, y)
+        y = optax.apply_updates(y, updates)
+      ends.append((y, optax.tree.get(state, "count")))
+    return x, ends
+
+  with jax.enable_x64(True):
+    x, ((a, count_a), (b, count_b)) = run(jax.random.key(0), rng.normal(size=(3, 7, 4)))
+  assert count_a == count_b == 3
+  assert np.max(np.abs(a - x)) > 0.1
+  np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
 def test_the_rate_follows_its_schedule():
