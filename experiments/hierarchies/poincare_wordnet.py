@@ -63,7 +63,9 @@ _LOW = dict(
   c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1
 )  # few dimensions need more curvature
 _EUCLIDEAN = dict(manifold="euclidean")
-_FLAT_NOUNS = dict(lr=0.5, max_step=None, init_scale=3.0, hard_weight=0.3)  # best of a small sweep
+_FLAT_NOUNS = dict(  # best of a sweep over lr, start and its scale, hard_weight, max_step and Adam
+  lr=1.0, max_step=None, init="caps", init_scale=0.15, hard_weight=0.3, hard_from=1
+)  # fmt: skip
 _DIMS = (5, 10, 20, 50, 100, 200)
 
 _SMOKE = dict(

@@ -10,7 +10,7 @@ from geoemb.harness import catalogue, errors, results, targets
 
 BEGIN = "<!-- report: from here on written by `python launch.py --report` -->"
 END = "<!-- report: end -->"
-_WORST = ("off", "partial", "stale", "not run", "recorded", "reproduced")
+_WORST = ("off", "missed", "partial", "stale", "not run", "recorded", "met", "reproduced")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +110,12 @@ def _where(row: Row) -> str:
   return f"{_duration(statistics.median(times))}, {where}" if times else where
 
 
+def _figure(found: Iterable[targets.Target]) -> str:
+  """What the column of figures is headed."""
+  kinds = {t.goal for t in found if t.paper is not None}
+  return "goal" if kinds == {True} else "paper or goal" if len(kinds) == 2 else "paper"
+
+
 def _markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
   escape = lambda row: "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
   return [escape(header), "|" + "---|" * len(header), *map(escape, body)]
@@ -126,7 +132,8 @@ def _family(experiments: Sequence[catalogue.Experiment], root: str) -> str:
     for table in dict.fromkeys(row.target.table for row in found):
       mine = [row for row in found if row.target.table == table]
       notes = any(row.target.note for row in mine)
-      header = ["row", "metric", "paper", "ours", "gap", "status", "training time, device"]
+      figure = _figure(row.target for row in mine)
+      header = ["row", "metric", figure, "ours", "gap", "status", "training time, device"]
       body = []
       for row in mine:
         t = row.target
@@ -151,7 +158,7 @@ def _index(families: Mapping[str, Sequence[catalogue.Experiment]]) -> str:
       link = f"[{e.name}]({family}/{os.path.basename(e.path)})"
       variants = ", ".join(e.variants)
       body.append([link, e.title, variants, ", ".join(counted) or "–"])
-  header = ["experiment", "what it shows", "variants", "status (rows of the papers' tables)"]
+  header = ["experiment", "what it shows", "variants", "status (rows of the tables)"]
   return "\n".join(_markdown(header, body)) + "\n"
 
 
@@ -200,7 +207,7 @@ def write(root: str) -> list[str]:
 
 
 def summary(experiment: catalogue.Experiment, variant: str, result: Mapping[str, Any]) -> str:
-  """The table at the end of a run: every metric, beside the paper's where there is one."""
+  """The table at the end of a run: every metric, beside the paper's figure or our goal."""
   today = catalogue.plain(experiment.config(variant))
   changed = [k for k, v in experiment.same(result["config"], today)[0].items() if today.get(k) != v]
   by_metric = {t.metric: t for t in experiment.targets if t.variant == variant}
@@ -213,7 +220,7 @@ def summary(experiment: catalogue.Experiment, variant: str, result: Mapping[str,
       status = t.status([value])
       status = "–" if changed else experiment.partial.get(variant) or status
       body.append((name, _number(value, t.paper), f"{t.paper:g} ({t.table})", status))
-  header = ("metric", "ours", "paper", "status")
+  header = ("metric", "ours", _figure(by_metric.values()), "status")
   widths = [max(len(row[i]) for row in (header, *body)) for i in range(4)]
   lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths)).rstrip() for row in (header, *body)]
   if changed:

@@ -1,4 +1,4 @@
-"""What a paper reports, and how a run compares with it."""
+"""What a paper reports, or we want, and how a run compares with it."""
 
 import dataclasses
 import statistics
@@ -17,6 +17,7 @@ class Target:
     tol: by how much ours may be worse and still count as reproduced.
     better: "high" or "low".
     note: a remark for the table, such as who published the figure.
+    goal: the figure in `paper` is a goal of ours, which no paper gives.
   """
 
   table: str
@@ -26,17 +27,22 @@ class Target:
   tol: float = 0.0
   better: str = "high"
   note: str = ""
+  goal: bool = False
 
   def __post_init__(self):
     if self.better not in ("high", "low"):
       raise ValueError(f'better must be "high" or "low", got {self.better!r}')
 
   def status(self, values: Sequence[float]) -> str:
-    """Of the mean over seeds: "reproduced" if it is worse than the paper by at most tol."""
+    """Of the mean over seeds: "reproduced" if it is worse than the paper by at most tol, or "off".
+
+    For a goal "met" or "missed".
+    """
     if not values:
       return "not run"
     if self.paper is None:
       return "recorded"
     gap = statistics.fmean(values) - self.paper
     worse = -gap if self.better == "high" else gap
-    return "reproduced" if worse <= self.tol else "off"  # nan is off
+    good, bad = ("met", "missed") if self.goal else ("reproduced", "off")
+    return good if worse <= self.tol else bad  # nan is bad

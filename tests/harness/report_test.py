@@ -31,6 +31,7 @@ TARGETS = (
     harness.Target("Table 1", variant="dim5", metric="map", paper=0.823, tol=0.01),
     harness.Target("Table 1", variant="dim10", metric="map", paper=0.851, tol=0.01, note="theirs"),
     harness.Target("Ours", variant="less", metric="rank", better="low"),
+    harness.Target("Goals", variant="dim5", metric="rank", paper=0.5, better="low", goal=True),
 )
 PARTIAL = {"less": "one pass of ten"}
 INCIDENTAL = ("every",)
@@ -123,12 +124,12 @@ def test_only_todays_variant_is_recorded(clone, toy):
 
 def test_statuses(clone, toy):
   root = str(clone)
-  assert [row.status for row in report.rows(toy)] == ["not run"] * 3
+  assert [row.status for row in report.rows(toy)] == ["not run"] * 4
   results.record(toy, "dim5", run(clone, toy, "a", 0, value=0.82), root)
   results.record(toy, "dim10", run(clone, toy, "b", 0, "dim10", value=0.7), root)
   results.record(toy, "less", run(clone, toy, "c", 0, "less", value=3.5), root)
   statuses = [row.status for row in report.rows(toy)]
-  assert statuses == ["reproduced", "off", "partial: one pass of ten"]
+  assert statuses == ["reproduced", "off", "partial: one pass of ten", "missed"]
   file = clone / "experiments" / "family" / "toy.py"
   file.write_text(EXPERIMENT.replace("lr: float = 0.1", "lr: float = 0.4"))
   changed = catalogue.read(str(file))
@@ -148,9 +149,11 @@ def test_pages_are_built_from_the_records_alone(clone, toy):
   row = "| dim5 | map | 0.823 | 0.8200 ± 0.0100 (3 seeds) | −0.0030 | reproduced | 91 s, A GPU |  |"
   assert row in page
   assert "| dim10 | map | 0.851 | – | – | not run | – | theirs |" in page
+  assert "| row | metric | goal | ours |" in page
+  assert "| dim5 | rank | 0.5 | 0.820 ± 0.010 (3 seeds) | +0.320 | missed | 91 s, A GPU |" in page
   index = (clone / "experiments" / "README.md").read_text()
   assert "[toy](family/toy.py)" in index
-  assert "1 reproduced, 2 not run" in index
+  assert "1 reproduced, 2 not run, 1 missed" in index
 
 
 def test_prose_around_the_tables_is_kept(clone):

@@ -5,6 +5,7 @@ import pytest
 from geoemb import harness
 
 T = harness.Target("Table 1", variant="a", metric="map", paper=0.8, tol=0.01)
+GOAL = harness.Target("Goals", variant="a", metric="ratio", paper=9.0, goal=True)
 LOW = harness.Target("Table 1", variant="a", metric="rank", paper=4.0, tol=0.1, better="low")
 
 
@@ -17,6 +18,9 @@ LOW = harness.Target("Table 1", variant="a", metric="rank", paper=4.0, tol=0.1, 
     (T, [0.78], "off"),
     (T, [0.78, 0.81], "reproduced"),  # the mean counts
     (T, [math.nan], "off"),
+    (GOAL, [], "not run"),
+    (GOAL, [9.0], "met"),
+    (GOAL, [8.9], "missed"),
     (LOW, [4.05], "reproduced"),
     (LOW, [1.0], "reproduced"),
     (LOW, [4.2], "off"),
