@@ -75,7 +75,7 @@ VARIANTS = {
   "mammals": dict(_MAMMALS),
   "mammals_d2": dict(_MAMMALS, dim=2, epochs=1000),
   "nouns_d2": dict(_PLANE, dim=2),
-  "nouns_d5": dict(_LOW, dim=5, epochs=200),
+  "nouns_d5": dict(_LOW, dim=5),
   "nouns_d10": dict(dim=10, epochs=200),
   "verbs_d2": dict(_PLANE, data="verb", dim=2),
   "verbs_d5": dict(_LOW, data="verb", dim=5),
