@@ -7,8 +7,8 @@ Departures:  points are kept by their spatial coordinates, so no step leaves the
              batches, where the authors' code runs lock-free threads. A rejected negative is left
              out, not drawn again, and the negatives of an edge may repeat. Nouns and verbs share
              negatives within a batch (negatives_shared), start from a table that knows the graph
-             (init_ancestral), remember hard negatives (hard_*) and use curvature −c > −1; mammals
-             use none of the last three.
+             (init), remember hard negatives (hard_*) and, but in the plane, use curvature
+             −c > −1; mammals use none of the last three.
 Unspecified: mammals are not in the paper; their row has the settings of the Poincaré paper's
              script. EuroVoc, ACM and MeSH, the table's other rows, are not WordNet and not covered.
 """
@@ -65,7 +65,8 @@ _PROTOCOL = dict(  # the authors' train-nouns.sh
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 
-# Few dimensions need more curvature: the same points at half and at a third of the scale.
+# Few dimensions need more curvature, and a start in which subtrees are apart already: in ten they
+# find past each other, in five they get stuck.
 _LOW = dict(c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1)
 _PLANE = dict(c=1.0, lr=5.0, max_step=1.0, init="caps", init_scale=1.0, hard_from=1)
 _SMOKE = dict(

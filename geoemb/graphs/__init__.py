@@ -1,1 +1,1 @@
-"""Sampling on graphs."""
+"""Sampling on graphs, and first placements of them."""
