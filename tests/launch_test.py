@@ -122,6 +122,18 @@ def test_missing_data_is_one_line(command_line, toy):
   assert_one_line(command_line(toy, "--config.data=/no/such/file"), 1, "/no/such/file not found")
 
 
+@pytest.mark.parametrize(
+  "words, part",
+  [
+    (["--config.init=cap"], "init must be uniform, ancestral or caps, got 'cap'"),
+    (["--config.init=caps", "--config.dim=1"], "init=caps needs dim of at least 2, got 1"),
+  ],
+)
+def test_a_wrong_first_table_is_one_line(command_line, words, part):
+  smoke = "--config=experiments/hierarchies/lorentz_wordnet.py:smoke"
+  assert_one_line(command_line(smoke, *words), 1, part)
+
+
 def test_help_and_list_name_what_there_is(command_line, toy):
   done = command_line(toy, "--help")
   assert done.returncode == 0

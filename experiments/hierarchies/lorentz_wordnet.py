@@ -84,6 +84,7 @@ VARIANTS = {
   "nouns_protocol": dict(_PROTOCOL),
   "own": dict(),
   "smoke": dict(_SMOKE),
+  "smoke_caps": dict(_SMOKE, init="caps", init_scale=1.0),
 }
 
 # The reconstruction table: dims 2 5 10.
