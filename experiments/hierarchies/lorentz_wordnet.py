@@ -83,6 +83,7 @@ VARIANTS = {
   "verbs_d10": dict(data="verb", dim=10),
   "nouns_protocol": dict(_PROTOCOL),
   "own": dict(),
+  "own_d2": dict(_PLANE, dim=2),  # for the picture
   "smoke": dict(_SMOKE),
   "smoke_caps": dict(_SMOKE, init="caps", init_scale=1.0),
 }
