@@ -86,8 +86,8 @@ def _ours(row: Row) -> str:
   text = _number(statistics.fmean(row.values), row.target.paper)
   if len(row.values) > 1:
     text += f" ± {_number(statistics.stdev(row.values), row.target.paper)}"
-  seeds = "1 seed" if len(row.values) == 1 else f"{len(row.values)} seeds"
-  return f"{text} ({seeds})"
+  what = "run" if row.target.goal else "seed"  # a benchmark's run has repeats and seeds inside
+  return f"{text} ({len(row.values)} {what}{'s' if len(row.values) > 1 else ''})"
 
 
 def _duration(seconds: float) -> str:

@@ -150,7 +150,7 @@ def test_pages_are_built_from_the_records_alone(clone, toy):
   assert row in page
   assert "| dim10 | map | 0.851 | – | – | not run | – | theirs |" in page
   assert "| row | metric | goal | ours |" in page
-  assert "| dim5 | rank | 0.5 | 0.820 ± 0.010 (3 seeds) | +0.320 | missed | 91 s, A GPU |" in page
+  assert "| dim5 | rank | 0.5 | 0.820 ± 0.010 (3 runs) | +0.320 | missed | 91 s, A GPU |" in page
   index = (clone / "experiments" / "README.md").read_text()
   assert "[toy](family/toy.py)" in index
   assert "1 reproduced, 2 not run, 1 missed" in index
