@@ -50,6 +50,17 @@ def bound(x: Array, limit: Scalar) -> Array:
   return jnp.where(x > limit, limit, jnp.where(x < -limit, -limit, x))
 
 
+def bounded_square(x: Array, most: Scalar) -> tuple[Array, Array]:
+  """‖x‖² over the last axis limited to `most`, [...], and where it was limited, [...].
+
+  For points that lie within: one comparison a point, where `bound` makes two an entry, of an array
+  that then has to be in memory. Inner products have to be masked too where it was limited.
+  """
+  r = jnp.sum(x * x, axis=-1)
+  far = r > most
+  return jnp.where(far, most, r), far
+
+
 def rounded(x: Array) -> Array:
   """The product x rounded once, [...]: infinities become the largest number, all else stays.
 

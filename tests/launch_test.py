@@ -125,8 +125,8 @@ def test_missing_data_is_one_line(command_line, toy):
 @pytest.mark.parametrize(
   "words, part",
   [
-    (["--config.init=cap"], "init must be uniform, ancestral or caps, got 'cap'"),
-    (["--config.init=caps", "--config.dim=1"], "init=caps needs dim of at least 2, got 1"),
+    (["--config.init=cap"], "init must be uniform or ancestral or caps, got 'cap'"),
+    (["--config.init=caps", "--config.dim=1"], "caps need at least 2 dimensions, got 1"),
   ],
 )
 def test_a_wrong_first_table_is_one_line(command_line, words, part):

@@ -6,8 +6,9 @@ Departures:  those who are compared work in turns, each in a process of its own 
              compiled and warm before the first turn; figures are medians over the turns. gensim's
              PoincareModel, the faster of batches of 10 and of 50, gets 10 negatives in every
              comparison: it starts a draw again on any known positive, and with 50 seldom ends one.
-             It draws negatives by frequency, in float64, which is its default. We draw them
-             uniformly and leave known positives out of the loss instead of drawing them again.
+             It draws negatives by frequency, in float64, which is its default, and moves by the
+             retraction. We draw them uniformly, leave known positives out of the loss instead of
+             drawing them again, and move by the exponential map.
              gensim is the extra "peers"; where it is missing, so are the ratios to it.
 Unspecified: the table's state, which changes no branch of ours; training starts near the origin,
              and the evaluation ranks a first table that knows the graph (or a run's `embedding`).

@@ -65,8 +65,7 @@ _PROTOCOL = dict(  # the authors' train-nouns.sh
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
 
-# Few dimensions need more curvature, and a start in which subtrees are apart already: in ten they
-# find past each other, in five they get stuck.
+# Few dimensions need more curvature, and a start in which subtrees are apart already.
 _LOW = dict(c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1)
 _PLANE = dict(c=1.0, lr=5.0, max_step=1.0, init="caps", init_scale=1.0, hard_from=1)
 _SMOKE = dict(

@@ -59,11 +59,10 @@ _MAMMALS = dict(  # the authors' train-mammals.sh, with negatives shared in batc
   max_grad=5.0, max_step=None, exact=False, init="uniform", init_scale=1e-4,
   hard_negatives=0, hard_weight=0.0, hard_from=0,
 )  # fmt: skip
-_LOW = dict(
-  c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1
-)  # few dimensions need more curvature
+# Few dimensions need more curvature, and a start in which subtrees are apart already.
+_LOW = dict(c=0.25, lr=40.0, max_step=2.0, init="caps", init_scale=1.0, hard_from=1)
 _EUCLIDEAN = dict(manifold="euclidean")
-_FLAT_NOUNS = dict(  # best of a sweep over lr, start and its scale, hard_weight, max_step and Adam
+_FLAT_NOUNS = dict(  # of a sweep over 10 passes; others trade mean rank for a little MAP
   lr=1.0, max_step=None, init="caps", init_scale=0.15, hard_weight=0.3, hard_from=1
 )  # fmt: skip
 _DIMS = (5, 10, 20, 50, 100, 200)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-_DENSITY = 0.5  # share of a cap that its children's caps fill: placed one by one, no more fit well
+_DENSITY = 0.5  # share of a cap that its children's caps fill
 _WIDEST = 0.6  # of a child's cap, in its parent's
 _CANDIDATES = 32  # places tried for each child
-_MET = 256  # siblings that a place is compared with, the largest
+_MET = 256  # siblings that a place is compared with, the largest; the rest are placed at once
 _REACH = 0.5  # of the angle to the farthest descendant; training corrects the rest, see `place`
 _LARGEST = 1.9  # radians; a cap of 2 belongs to the origin
 _LEAST = 1e-150  # where a very deep hierarchy's caps underflow; a radius of 690
@@ -35,8 +35,8 @@ def place(edges: np.ndarray, n: int, dim: int, *, seed: int = 0) -> Polar:
 
   A node is put into the cap of the most special of its ancestors, and the caps' sizes go by the
   number of nodes below. A node with descendants elsewhere then moves over the mean of those that
-  have none themselves, with a cap of half the angle to the farthest. With the whole angle many more
-  nodes would be nearer than they should, and training takes longer.
+  have none themselves, with a cap of half the angle to the farthest: a wider one would take in many
+  more nodes that are not its descendants.
 
   Args:
     edges: [m, 2] int, (u, v) for every ancestor v of u. Others do no harm, but mean less.
@@ -50,28 +50,23 @@ def place(edges: np.ndarray, n: int, dim: int, *, seed: int = 0) -> Polar:
   if dim < 2:
     raise ValueError(f"caps need at least 2 dimensions, got {dim}")
   rng = np.random.default_rng(seed)
-  parent, count = _tree(edges, n)
+  parent = _tree(edges, n)
   levels = _levels(parent)
   volume = _volumes(parent, levels)
   direction, theta = np.zeros((n, dim)), np.full(n, _LARGEST)
   direction[:, 0] = 1
-  roots = levels[0]
-  if len(roots) > 1:  # they share the sphere; a single one stays at the origin
-    _pack(np.zeros(len(roots), np.int64), roots, volume, None, direction, theta, rng)
-  for nodes in levels[1:]:
-    below_root = (parent[parent[nodes]] < 0) & (len(roots) == 1)
-    for some, above in ((nodes[below_root], None), (nodes[~below_root], parent)):
-      if len(some):
-        _pack(parent[some], some, volume, above, direction, theta, rng)
+  top = int(len(levels[0]) == 1)  # a single root stays at the origin; several share the sphere
+  for depth, nodes in enumerate(levels[top:]):
+    _pack(nodes, volume, parent if depth else None, direction, theta, rng)
   _cover(edges, n, direction, theta)
   radius = 2 * np.log(2 / np.clip(theta, _LEAST, _LARGEST))
-  if len(roots) == 1:
-    radius[roots] = 0
+  if top:
+    radius[levels[0]] = 0
   return Polar(direction, radius)
 
 
-def _tree(edges: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-  """The most special target of each node [n], −1 for roots, and how many targets it has [n].
+def _tree(edges: np.ndarray, n: int) -> np.ndarray:
+  """The most special target of each node, [n]; −1 for roots.
 
   An ancestor has fewer ancestors than its descendant. Where that is not so, the edges are not
   closed, or have a cycle, and such a target is not taken: what results is a forest in any case.
@@ -82,7 +77,7 @@ def _tree(edges: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
   first = np.r_[True, up[1:, 0] != up[:-1, 0]][: len(up)]
   parent = np.full(n, -1, np.int64)
   parent[up[first, 0]] = up[first, 1]
-  return parent, count
+  return parent
 
 
 def _levels(parent: np.ndarray) -> list[np.ndarray]:
@@ -104,19 +99,19 @@ def _volumes(parent: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
   return volume
 
 
-def _pack(family, nodes, volume, parent, direction, theta, rng):
+def _pack(nodes, volume, parent, direction, theta, rng):
   """Places siblings, the largest first: each where it is farthest from those that stand already.
 
   Args:
-    family: [k], equal for siblings.
-    nodes: [k].
+    nodes: [k] of one level.
     volume: [n].
-    parent: [n], whose caps they share; None for the whole sphere.
+    parent: [n], whose caps they share; None where they are siblings on the whole sphere.
     direction: [n, d], where the nodes' are written.
     theta: [n], where the nodes' are written.
     rng: source of the places.
   """
   dim = direction.shape[1]
+  family = np.zeros(len(nodes), np.int64) if parent is None else parent[nodes]
   order = np.lexsort((nodes, -volume[nodes], family))
   family, nodes = family[order], nodes[order]
   start = np.flatnonzero(np.r_[True, family[1:] != family[:-1]])
@@ -126,9 +121,9 @@ def _pack(family, nodes, volume, parent, direction, theta, rng):
   center = None if parent is None else direction[parent[nodes]]
   width = width if center is not None else np.minimum(2 * width, 1.2)  # then in radians
   places = np.zeros((len(nodes), dim))
-  for j in range(size.max()):
-    some = start[size > j] + j
-    met = min(j, _MET)
+  rank = np.arange(len(nodes)) - np.repeat(start, size)
+  for met in range(min(size.max(), _MET + 1)):
+    some = start[size > met] + met if met < _MET else np.flatnonzero(rank >= _MET)
     step = max(1, _PART // (_CANDIDATES * dim * max(1, met)))
     for i in range(0, len(some), step):
       at = some[i : i + step]
@@ -139,8 +134,8 @@ def _pack(family, nodes, volume, parent, direction, theta, rng):
       if center is not None:  # uniform in the ball that leaves the child inside
         inside = rng.uniform(size=(len(at), _CANDIDATES, 1)) ** (1 / (dim - 1))
         z *= inside * (1 - width[at, None, None])
-      if j:
-        others = (at - j)[:, None] + np.arange(met)
+      if met:
+        others = (at - rank[at])[:, None] + np.arange(met)
         apart = np.linalg.norm(z[:, :, None] - places[others][:, None], axis=-1)
         if center is None:
           apart = 2 * np.arcsin(np.minimum(apart / 2, 1))

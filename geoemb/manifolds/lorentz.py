@@ -312,22 +312,22 @@ def descend(
 def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
   cap = _cap(c)
   most = 4 * cap * cap
-  xx, gg = _dot(x, x), _dot(g, g)
-  beyond = (xx > most) | (gg > numerics.root_max(x.dtype) ** 2)
-  s, n = jnp.where(beyond, 0, _dot(x, g)), jnp.sqrt(jnp.where(beyond, 0, gg))
+  xx, lost = numerics.bounded_square(x, most)
+  gg, wild = numerics.bounded_square(g, numerics.root_max(x.dtype) ** 2)
+  beyond = lost | wild
+  s, n = jnp.where(beyond, 0, _dot(x, g)), jnp.where(beyond, 0, jnp.sqrt(gg))
   length = jnp.sqrt(c) * rate * numerics.hypot(n, jnp.sqrt(c) * s)
   longest = jnp.minimum(math.asinh(numerics.root_max(x.dtype)), jnp.sqrt(c) * limit)
   over = length > longest
   short = jnp.where(over, longest / jnp.where(over, length, 1), 1) * rate
   length = jnp.where(over, longest, length)
-  short = numerics.sinh_over(length) * short
-  scale = jnp.where(beyond, 0, short)
+  scale = jnp.where(beyond, 0, numerics.sinh_over(length) * short)
   grown = jnp.cosh(length) - c * s * scale  # times T: the new time
-  t = jnp.sqrt(1 + c * jnp.where(xx > most, most, xx)) * grown
+  t = jnp.sqrt(1 + c * xx) * grown
   out = t > jnp.sqrt(1 + c * cap * cap)
   far = jnp.where(out, t, 2)
   r = jnp.sqrt(far - 1) * jnp.sqrt(far + 1) / jnp.sqrt(c)
-  fit = jnp.where(xx > most, 0, jnp.where(out, cap / r, 1))
+  fit = jnp.where(lost, 0, jnp.where(out, cap / r, 1))
   return (fit * grown)[..., None] * x - (fit * scale)[..., None] * g
 
 
@@ -380,7 +380,7 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
 
   sinh²(√c d/2) has an absolute error of about eps·T_x T_y: at radius r, pairs closer than about
   √eps·e^r count as coincident, at distance 0 with gradient 0. `dist` has no such floor. Points
-  beyond the cap are at finite distances, but only a multiple of the cap away from all others.
+  beyond twice the cap, where `proj` and `exp` leave none, count as orthogonal to all others there.
   """
   c = jnp.asarray(c, x.dtype)
   return numerics.arc(_pairwise_half_chord(x, y, c), c)
@@ -392,24 +392,13 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
-  r_x, far_x = _bounded_square(x, c)
-  r_y, far_y = _bounded_square(y, c)
+  most = 4 * _cap(c) ** 2
+  (r_x, far_x), (r_y, far_y) = (numerics.bounded_square(z, most) for z in (x, y))
   p_x, p_y = _height(r_x, c)[..., :, None], _height(r_y, c)[..., None, :]
   total = p_x + p_y + c * p_x * p_y
   xy = jnp.where(far_x[..., :, None] | far_y[..., None, :], 0, numerics.dots(x, y))
   square = 0.5 * (total - xy)
   return numerics.safe_sqrt(square, numerics.noise(x.dtype) * total)
-
-
-def _bounded_square(x: Array, c: Array) -> tuple[Array, Array]:
-  """‖x‖², [...], and whether it was limited, since x is beyond twice the cap.
-
-  One comparison a point, where `bound` is two an entry of arrays that then have to be in memory.
-  """
-  most = 4 * _cap(c) ** 2
-  r = _dot(x, x)
-  far = r > most
-  return jnp.where(far, most, r), far
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:

@@ -163,10 +163,9 @@ def descend(
 
 @jax.custom_jvp
 def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
-  alpha, gg = _alpha(x, c), _dot(g, g)
-  beyond = gg > numerics.root_max(x.dtype) ** 2
-  n = jnp.sqrt(c) * jnp.sqrt(jnp.where(beyond, 0, gg))
-  half = 0.25 * rate * alpha * n  # √c times half the length
+  alpha = _alpha(x, c)
+  gg, beyond = numerics.bounded_square(g, numerics.root_max(x.dtype) ** 2)
+  half = 0.25 * rate * alpha * jnp.sqrt(c * jnp.where(beyond, 0, gg))  # √c times half the length
   most = jnp.minimum(64, 0.5 * jnp.sqrt(c) * limit)  # 64 as in `exp`
   over = half > most
   short = jnp.where(over, most / jnp.where(over, half, 1), 1) * rate
@@ -238,20 +237,13 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
   # The least α belongs to all points beyond the ball: limit what overflows, not every entry.
-  r_x, far_x = _bounded_square(x, c)
-  r_y, far_y = _bounded_square(y, c)
+  most = 4 / c
+  (r_x, far_x), (r_y, far_y) = (numerics.bounded_square(z, most) for z in (x, y))
   total = r_x[..., :, None] + r_y[..., None, :]
   xy = jnp.where(far_x[..., :, None] | far_y[..., None, :], 0, numerics.dots(x, y))
   chord = numerics.safe_sqrt(total - 2 * xy, numerics.noise(x.dtype) * total)
   root_x, root_y = jnp.sqrt(_alpha(x, c)), jnp.sqrt(_alpha(y, c))
   return chord / (root_x[..., :, None] * root_y[..., None, :])
-
-
-def _bounded_square(x: Array, c: Array) -> tuple[Array, Array]:
-  """‖x‖², [...], and whether it was limited, to 4/c; in the ball it is at most 1/c."""
-  r, most = _dot(x, x), 4 / c
-  far = r > most
-  return jnp.where(far, most, r), far
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:

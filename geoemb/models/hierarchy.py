@@ -29,6 +29,8 @@ from geoemb.typing import Array
 _MIN_STEPS = 20  # a pass, at least
 _CURVE_SOURCES = 1000  # ranked exactly for the training curve; the result ranks all
 
+_STARTS = {"ancestral": ranked.ancestral, "caps": ranked.nested}  # init's, beside uniform
+
 
 class Settings(Protocol):
   """Fields of an experiment's config; see the experiments for what they mean."""
@@ -99,10 +101,8 @@ def run(
     )
   if config.dtype not in ("float32", "float64"):
     raise ValueError(f"dtype must be float32 or float64, got {config.dtype!r}")
-  if config.init not in ("uniform", "ancestral", "caps"):
-    raise ValueError(f"init must be uniform, ancestral or caps, got {config.init!r}")
-  if config.init == "caps" and config.dim < 2:
-    raise ValueError(f"init=caps needs dim of at least 2, got {config.dim}; use init=ancestral")
+  if config.init not in ("uniform", *_STARTS):
+    raise ValueError(f"init must be uniform or {' or '.join(_STARTS)}, got {config.init!r}")
   graph = load(config)
   n = len(graph.names)
   held_out = splits.link_prediction(graph) if config.predict else None
@@ -153,8 +153,7 @@ def _first(config: Settings, key: Array, m: Manifold, edges: np.ndarray, n: int)
   if config.init == "uniform":
     table = m.random(key, (n,), dim, scale=scale, dtype=dtype)
   else:
-    first = {"ancestral": ranked.ancestral, "caps": ranked.nested}[config.init]
-    table = first(key, m, edges, n, dim, scale=scale, dtype=dtype)
+    table = _STARTS[config.init](key, m, edges, n, dim, scale=scale, dtype=dtype)
   return (table, jnp.zeros(dim, dtype)) if config.manifold == "translational" else (table,)
 
 

@@ -130,9 +130,9 @@ def descent(
   def update(g: PyTree, state: PyTree, x: PyTree | None = None) -> tuple[PyTree, PyTree]:
     if x is None:
       raise ValueError("a Riemannian step needs params: update(grads, state, params)")
-    eta, state = rate.update(jnp.ones([], jnp.result_type(*jax.tree.leaves(x))), state)
-    step = lambda g, x: m.descend(x, g, eta.astype(x.dtype), limit=max_step) - x
-    return jax.tree.map(step, g, x), state
+    eta, state = rate.update(jax.tree.map(lambda x: jnp.ones([], x.dtype), x), state)
+    step = lambda g, x, eta: m.descend(x, g, eta, limit=max_step) - x
+    return jax.tree.map(step, g, x, eta), state
 
   return optax.GradientTransformation(rate.init, update)
 
