@@ -11,15 +11,15 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import statistics
-import tempfile
 from typing import Any
 
 from absl import logging
 
 import geoemb
 from geoemb import harness
-from geoemb.harness import catalogue
+from geoemb.harness import catalogue, workdirs
 
 
 @dataclasses.dataclass
@@ -38,8 +38,8 @@ VARIANTS = {
   "mammals": dict(),
   "mammals_lorentz": dict(experiment=_WORDNET("lorentz", "mammals")),
   "mammals_paper": dict(reference='{"negatives_shared": 1, "batch_size": 10}'),
-  "nouns": dict(experiment=_WORDNET("poincare", "nouns_d10"), both='{"epochs": 20}'),
-  "nouns_lorentz": dict(experiment=_WORDNET("lorentz", "nouns_d10"), both='{"epochs": 20}'),
+  "nouns": dict(experiment=_WORDNET("poincare", "nouns_d10"), both='{"epochs": 30}'),
+  "nouns_lorentz": dict(experiment=_WORDNET("lorentz", "nouns_d10"), both='{"epochs": 30}'),
   "smoke": dict(experiment=_WORDNET("poincare", "smoke"), both='{"epochs": 1}', seeds=1),
 }
 
@@ -65,18 +65,15 @@ def cpu_threads(config: Config) -> int | None:
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:
-  """Trains both sides with every seed; returns the differences of the means and the means."""
-  del workdir  # the runs are of no use once they are measured
-  module, _ = _import(config)
+  """Trains both sides with every seed; returns the differences of the means and the means.
+
+  Each training is a run in the workdir, so that one that was stopped goes on where it was; once
+  measured, two numbers are all that is kept of it.
+  """
   found = {"shared": [], "independent": []}
   for seed in range(config.seed, config.seed + config.seeds):
     for side, results in found.items():  # in turns
-      with tempfile.TemporaryDirectory() as folder:
-        one = module.run(_config(config, side == "independent", seed), folder)
-      logging.info(
-        "%s, seed %d: mean rank %.4g, MAP %.4f", side, seed, one["mean_rank"], one["map"]
-      )
-      results.append(one)
+      results.append(_measured(config, side, seed, os.path.join(workdir, f"{side}-{seed}")))
 
   mean = lambda side, metric: statistics.fmean(one[metric] for one in found[side])
   return {
@@ -84,6 +81,18 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     "mean_rank_excess": mean("shared", "mean_rank") / mean("independent", "mean_rank") - 1,
     **{f"{metric}_{side}": mean(side, metric) for metric in ("mean_rank", "map") for side in found},
   }
+
+
+def _measured(config: Config, side: str, seed: int, folder: str) -> dict[str, float]:
+  """The metrics of one training, from `folder`.json if it is there already."""
+  if one := workdirs.read_json(f"{folder}.json"):
+    return one
+  os.makedirs(folder, exist_ok=True)
+  one = _import(config)[0].run(_config(config, side == "independent", seed), folder)
+  logging.info("%s, seed %d: mean rank %.4g, MAP %.4f", side, seed, one["mean_rank"], one["map"])
+  workdirs.write_json(f"{folder}.json", one)
+  shutil.rmtree(folder)
+  return one
 
 
 def _import(config: Config) -> tuple[Any, str]:
