@@ -197,7 +197,11 @@ class RootTest(parameterized.TestCase):
   def test_affinity_is_exp_of_the_distance(self):
     h = arguments("float32", 1e-3, 1e4)
     for c in (1.0, 0.25, 0.7):
-      one, slope = value_and_slope(lambda h, c=c: numerics.arc_affinity(h, c), h)
+      one, slope = value_and_slope(lambda h, c=c: numerics.arc_affinity(h * h, c), h)
       goal, steep = value_and_slope(lambda h, c=c: jnp.exp(-numerics.arc(h, jnp.float32(c))), h)
       np.testing.assert_allclose(one, goal, rtol=1e-5)
       np.testing.assert_allclose(slope, steep, rtol=1e-5)
+      none = np.array([0, -1e-9, -1], np.float32)
+      one, slope = value_and_slope(lambda square, c=c: numerics.arc_affinity(square, c), none)
+      np.testing.assert_array_equal(one, 1)
+      np.testing.assert_array_equal(slope, 0)

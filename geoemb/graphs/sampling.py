@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from geoemb.data import hierarchy
-from geoemb.typing import Array, Key
+from geoemb.typing import Array, Key, PyTree
 
 _ROUNDS = 6  # of the Feistel network; 4 are pseudo-random in theory, 2 more for its small halves
 
@@ -126,11 +126,12 @@ class Batch(NamedTuple):
     return jnp.concatenate([self.u, self.v, self.neg.reshape(-1)])
 
 
-def split(x: Array, batch: Batch) -> tuple[Array, Array, Array]:
-  """Rows `x` [2 b + g k, d] gathered at `batch.ids` as u, v [g, s, d] and negatives [g, k, d]."""
+def split(rows: PyTree, batch: Batch) -> tuple[PyTree, PyTree, PyTree]:
+  """Rows [2 b + g k, ...] gathered at `batch.ids` as u, v [g, s, ...] and negatives [g, k, ...]."""
   b, (g, s, k) = len(batch.u), batch.known.shape
-  u, v, neg = jnp.split(x, [b, 2 * b])
-  return u.reshape(g, s, -1), v.reshape(g, s, -1), neg.reshape(g, k, -1)
+  cut = lambda x, i, j, n: x[i:j].reshape(g, n, *x.shape[1:])
+  places = ((0, b, s), (b, 2 * b, s), (2 * b, None, k))
+  return tuple(jax.tree.map(lambda x, p=p: cut(x, *p), rows) for p in places)
 
 
 def is_known(u: Array, neg: Array, targets: Array) -> Array:
@@ -141,7 +142,7 @@ def is_known(u: Array, neg: Array, targets: Array) -> Array:
     neg: candidates.
     targets: [n, a] int32, the targets of each node, padded with an id that no node has.
   """
-  rows = targets[u]  # [g, s, a]
+  rows = targets.at[u].get(mode="promise_in_bounds")  # [g, s, a]
   hit = neg[:, None, :] == u[..., None]
   for i in range(targets.shape[1]):  # a chain of compares is vectorised, an any() over a is not
     hit = hit | (rows[..., i, None] == neg[:, None, :])
@@ -206,7 +207,8 @@ def ranked_edges(
     key_neg = jax.vmap(jax.random.fold_in, (None, 0))(key_neg, steps)
 
     position = at[:, None] + jnp.arange(batch_size, dtype=jnp.int32)
-    u, v = jnp.moveaxis(pairs[permute(key_order[:, None], position, m)], -1, 0)
+    edge = permute(key_order[:, None], position, m)
+    u, v = jnp.moveaxis(pairs.at[edge].get(mode="promise_in_bounds"), -1, 0)
     shape = (groups, negatives)
     plain = jax.vmap(lambda k: uniform(k, shape, n))(key_neg)
     known = jax.vmap(is_known, (0, 0, None))

@@ -7,7 +7,7 @@ import types
 import jax
 import jax.numpy as jnp
 
-from geoemb.typing import Array, Key, Scalar
+from geoemb.typing import Array, Key, PyTree, Scalar
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["c"], meta_fields=["ops"])
@@ -88,6 +88,14 @@ class Manifold:
   def origin(self, shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32) -> Array:
     """The base point, [*shape, *point]."""
     return self.ops.origin(shape, dim, dtype, c=self.c)
+
+  def lift(self, x: Array) -> PyTree:
+    """Points [..., d] in the form in which distances from one to many share work.
+
+    A tree whose leaves have the leading axes of x; `dist`, `pairwise` and `pairwise_affinity` take
+    it in place of x.
+    """
+    return self.ops.lift(x, c=self.c)
 
   def pairwise(self, x: Array, y: Array) -> Array:
     """Distances of every x [..., n, d] to every y [..., m, d] by inner products, [..., n, m]."""

@@ -129,6 +129,11 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   return inner(x, u, u, c=c)[..., None]
 
 
+def lift(x: Array, *, c: Scalar = 1.0) -> Array:
+  """The points x: there is nothing worth keeping beside them."""
+  return x
+
+
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...], from sinh²(√c d/2) = sinh²((a − b)/2) + c‖x‖‖y‖ sin²(θ/2).
 
@@ -327,8 +332,9 @@ def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
   out = t > jnp.sqrt(1 + c * cap * cap)
   far = jnp.where(out, t, 2)
   r = jnp.sqrt(far - 1) * jnp.sqrt(far + 1) / jnp.sqrt(c)
-  fit = jnp.where(lost, 0, jnp.where(out, cap / r, 1))
-  return (fit * grown)[..., None] * x - (fit * scale)[..., None] * g
+  past = jnp.where(lost, jnp.inf, jnp.where(out, r / cap, 1))
+  # Quotients, which XLA finds once a row: products it would find anew for every coordinate.
+  return (grown / past)[..., None] * x - (scale / past)[..., None] * g
 
 
 @_descend.defjvp
@@ -383,22 +389,40 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   beyond twice the cap, where `proj` and `exp` leave none, count as orthogonal to all others there.
   """
   c = jnp.asarray(c, x.dtype)
-  return numerics.arc(_pairwise_half_chord(x, y, c), c)
+  return numerics.arc(numerics.safe_sqrt(_pairwise_square(x, y, c), 0), c)
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
   """exp(−pairwise(x, y)), [..., n, m], by products where 2/√c is whole; c is a fixed number."""
-  return numerics.arc_affinity(_pairwise_half_chord(x, y, jnp.asarray(c, x.dtype)), c)
+  return numerics.arc_affinity(_pairwise_square(x, y, jnp.asarray(c, x.dtype)), c)
 
 
-def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
+def _pairwise_square(x: Array, y: Array, c: Array) -> Array:
+  """Squared half chords sinh²(√c d/2)/c, [..., n, m], 0 for noise."""
   most = 4 * _cap(c) ** 2
   (r_x, far_x), (r_y, far_y) = (numerics.bounded_square(z, most) for z in (x, y))
-  p_x, p_y = _height(r_x, c)[..., :, None], _height(r_y, c)[..., None, :]
+  x, y = (jnp.where(far[..., None], 0, z) for far, z in ((far_x, x), (far_y, y)))
+  return _square(x, _height(r_x, c), y, _height(r_y, c), c)
+
+
+@jax.custom_jvp
+def _square(x: Array, p_x: Array, y: Array, p_y: Array, c: Array) -> Array:
+  """(T_x T_y − 1 − c x·y)/(2c), [..., n, m], from x, y and their heights p."""
+  p_x, p_y = p_x[..., :, None], p_y[..., None, :]
   total = p_x + p_y + c * p_x * p_y
-  xy = jnp.where(far_x[..., :, None] | far_y[..., None, :], 0, numerics.dots(x, y))
-  square = 0.5 * (total - xy)
-  return numerics.safe_sqrt(square, numerics.noise(x.dtype) * total)
+  square = 0.5 * (total - numerics.dots(x, y))
+  return jnp.where(square > numerics.noise(x.dtype) * total, square, 0)
+
+
+@_square.defjvp
+def _square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By ambient products of (p, x) with (T, y): what a gradient sums, one matrix product sums."""
+  (x, p_x, y, p_y, c), (dx, dp_x, dy, dp_y, dc) = primals, tangents
+  join = lambda z, t: jnp.concatenate([z, t[..., None]], axis=-1)
+  by_x = numerics.dots(join(-dx, dp_x), join(y, 1 + c * p_y))
+  by_y = numerics.dots(join(x, 1 + c * p_x), join(-dy, dp_y))
+  by_c = p_x[..., :, None] * p_y[..., None, :]
+  return _square(*primals), 0.5 * (by_x + by_y + dc * by_c)
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:

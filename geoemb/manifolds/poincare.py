@@ -9,6 +9,7 @@ Source: [nickel2017poincare] §3; exp and log from [ganea2018hnn] lemma 2, rearr
 """
 
 import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,16 +66,28 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   return inner(x, u, u, c=c)[..., None]
 
 
+class Lifted(NamedTuple):
+  """Points with their α, which is costly to find."""
+
+  x: Array  # [..., d]
+  alpha: Array  # [...]
+
+
+def lift(x: Array | Lifted, *, c: Scalar = 1.0) -> Lifted:
+  """Points in the form in which distances from one to many share work, or those already in it."""
+  return x if isinstance(x, Lifted) else Lifted(x, _alpha(x, jnp.asarray(c, x.dtype)))
+
+
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...]: (2/√c) arcsinh √(c‖x−y‖² / (α_x α_y)).
 
   The arcosh form of [nickel2017poincare] eq. 1 without its cancellation near x = y,
   where the gradient is 0, not NaN. Accurate to rounding wherever α is.
   """
+  (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
-  x, y = _point(x, c), _point(y, c)
-  chord = numerics.norm(x - y)
-  return numerics.arc(chord / (jnp.sqrt(_alpha(x, c)) * jnp.sqrt(_alpha(y, c))), c)
+  chord = numerics.norm(_point(x, c) - _point(y, c))
+  return numerics.arc(chord / (jnp.sqrt(alpha_x) * jnp.sqrt(alpha_y)), c)
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
@@ -179,9 +192,9 @@ def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
   small = numerics.eps(x.dtype)
   out = alpha_y < _MARGIN * small
   root = jnp.sqrt(1 - jnp.where(out, alpha_y, 0))
-  fit = jnp.where(out, (1 - _MARGIN * small) / root, 1)
-  step = (by * uu)[..., None] * x + (by * k)[..., None] * g
-  return fit[..., None] * (x + step)
+  past = jnp.where(out, root / (1 - _MARGIN * small), 1)
+  # Quotients, which XLA finds once a row: products it would find anew for every coordinate.
+  return ((1 + by * uu) / past)[..., None] * x + (by * k / past)[..., None] * g
 
 
 @_descend.defjvp
@@ -226,24 +239,52 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   closer than √eps·e^r/2 count as coincident, at distance 0 with gradient 0. `dist` has no such
   floor.
   """
-  c = jnp.asarray(c, x.dtype)
-  return numerics.arc(_pairwise_half_chord(x, y, c), c)
+  square = _pairwise_square(x, y, c)
+  return numerics.arc(numerics.safe_sqrt(square, 0), jnp.asarray(c, square.dtype))
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
   """exp(−pairwise(x, y)), [..., n, m], by products where 2/√c is whole; c is a fixed number."""
-  return numerics.arc_affinity(_pairwise_half_chord(x, y, jnp.asarray(c, x.dtype)), c)
+  return numerics.arc_affinity(_pairwise_square(x, y, c), c)
 
 
-def _pairwise_half_chord(x: Array, y: Array, c: Array) -> Array:
+def _pairwise_square(x: Array, y: Array, c: Array) -> Array:
+  """Squared half chords sinh²(√c d/2)/c, [..., n, m], 0 for noise."""
   # The least α belongs to all points beyond the ball: limit what overflows, not every entry.
-  most = 4 / c
+  (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
+  most = 4 / jnp.asarray(c, x.dtype)
   (r_x, far_x), (r_y, far_y) = (numerics.bounded_square(z, most) for z in (x, y))
+  x, y = (jnp.where(far[..., None], 0, z) for far, z in ((far_x, x), (far_y, y)))
+  return _square(x, r_x, alpha_x, y, r_y, alpha_y)
+
+
+@jax.custom_jvp
+def _square(x: Array, r_x: Array, alpha_x: Array, y: Array, r_y: Array, alpha_y: Array) -> Array:
+  """‖x − y‖²/(α_x α_y), [..., n, m], from points, their squares r and α."""
   total = r_x[..., :, None] + r_y[..., None, :]
-  xy = jnp.where(far_x[..., :, None] | far_y[..., None, :], 0, numerics.dots(x, y))
-  chord = numerics.safe_sqrt(total - 2 * xy, numerics.noise(x.dtype) * total)
-  root_x, root_y = jnp.sqrt(_alpha(x, c)), jnp.sqrt(_alpha(y, c))
-  return chord / (root_x[..., :, None] * root_y[..., None, :])
+  square = total - 2 * numerics.dots(x, y)
+  square = jnp.where(square > numerics.noise(x.dtype) * total, square, 0)
+  return square / (alpha_x[..., :, None] * alpha_y[..., None, :])
+
+
+@_square.defjvp
+def _square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By products of (−2x, r, 1) with (y, 1, r): what a gradient sums, one matrix product sums."""
+  (x, r_x, alpha_x, y, r_y, alpha_y), (dx, dr_x, dalpha_x, dy, dr_y, dalpha_y) = primals, tangents
+  a_x, a_y = alpha_x[..., :, None], alpha_y[..., None, :]
+  square = _square(*primals)
+  if 1 in (x.shape[-2], y.shape[-2]):  # nothing to sum on one side
+    by_x = dr_x[..., :, None] - 2 * numerics.dots(dx, y)
+    by_y = dr_y[..., None, :] - 2 * numerics.dots(x, dy)
+  else:
+    join = lambda *parts: jnp.concatenate(parts, axis=-1)
+    (r_x, dr_x), (r_y, dr_y) = (
+      (r[..., None], dr[..., None]) for r, dr in ((r_x, dr_x), (r_y, dr_y))
+    )
+    by_x = numerics.dots(join(-2 * dx, dr_x), join(y, jnp.ones_like(r_y)))
+    by_y = numerics.dots(join(x, jnp.ones_like(r_x)), join(-2 * dy, dr_y))
+  by_alpha = dalpha_x[..., :, None] / a_x + dalpha_y[..., None, :] / a_y
+  return square, (by_x + by_y) / (a_x * a_y) - square * by_alpha
 
 
 def query(x: Array, *, c: Scalar = 1.0) -> Array:

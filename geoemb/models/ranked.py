@@ -18,7 +18,7 @@ from geoemb.graphs import hard_negatives as hard
 from geoemb.losses import ranking
 from geoemb.manifolds import Manifold, euclidean
 from geoemb.tables import rows
-from geoemb.typing import Array
+from geoemb.typing import Array, PyTree
 
 NAMES = ("poincare", "lorentz", "euclidean", "translational")
 
@@ -28,11 +28,12 @@ class Score(NamedTuple):
 
   dist: Callable[..., Array]  # (u [..., d], v [..., d], *dense) → [...]
   affinity: Callable[..., Array]  # (u [..., s, d], w [..., k, d], *dense) → exp(−dist), [..., s, k]
+  lift: Callable[[Array], PyTree] = lambda x: x  # rows → what of them dist and affinity take
 
 
 def geodesic(m: Manifold) -> Score:
   """The manifold's distance."""
-  return Score(m.dist, m.pairwise_affinity)
+  return Score(m.dist, m.pairwise_affinity, m.lift)
 
 
 def squared() -> Score:
@@ -46,7 +47,7 @@ def squared() -> Score:
 
 def translational() -> Score:
   """‖u + r − v‖² with one r [d] for all, the second baseline of [nickel2017poincare]."""
-  dist, affinity = squared()
+  dist, affinity, _ = squared()
   return Score(lambda u, v, r: dist(u + r, v), lambda u, w, r: affinity(u + r, w))
 
 
@@ -202,7 +203,7 @@ def _ranking(
   score: Score, batch: sampling.Batch, x: Array, *dense: Array
 ) -> tuple[Array, Array, Array]:
   """Mean loss [], distances of the edges [g, s], affinities to the negatives [g, s, k]."""
-  u, v, neg = sampling.split(x, batch)
+  u, v, neg = sampling.split(score.lift(x), batch)
   d = score.dist(u, v, *dense)
   a = jnp.where(batch.known, 0, score.affinity(u, neg, *dense))
   return ranking.softmax_ranking_affinity(d, a).mean(), d, a

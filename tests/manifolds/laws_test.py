@@ -72,6 +72,14 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
     )
     far, cut = m.descend(x, 0.3 * g, 0.5), m.descend(x, 0.3 * g, 0.5, limit=0.05)
     step = -0.5 * m.egrad2rgrad(x, 0.3 * g)
+    w = jnp.sin(jnp.arange(len(x) ** 2, dtype=x.dtype)).reshape(len(x), -1)
+    pull, pull_all = (
+      m.egrad2rgrad(  # the part across a sphere is not theirs
+        jnp.stack([x, y]), jnp.stack(jax.grad(lambda x, y, d=d: jnp.sum(w * d(x, y)), (0, 1))(x, y))
+      )
+      for d in (m.pairwise, lambda x, y: m.dist(x[:, None], y))
+    )
+    up_x, up_y = fixed.lift(x), fixed.lift(y)
     slope, slope_stay = jax.grad(lambda a: m.dist(a, jnp.stack([y, x])).sum())(jnp.stack([x, x]))
     return {
       "x": x, "y": y, "u": u, "v": v, "log": log, "log(x,x)": log_stay, "-log back": -back,
@@ -84,7 +92,9 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
       "descend": far, "exp of it": m.exp(x, step), "descend 0": m.descend(x, 0 * g, 0.5),
       "short descent": m.dist(x, cut), "its way": m.log(x, cut), "step": step,
       "|step|": m.norm(x, step), "grad d(x,x)": slope_stay, "proj": m.proj(x),
-      "pairwise": m.pairwise(x, y), "all": m.dist(x[:, None], y),
+      "pairwise": m.pairwise(x, y), "all": m.dist(x[:, None], y), "pull": pull,
+      "pull of all": pull_all, "lifted dist": fixed.dist(up_x, up_y), "plain": fixed.dist(x, y),
+      "lifted": fixed.pairwise(up_x, up_y), "unlifted": fixed.pairwise(x, y),
       "affinity": fixed.pairwise_affinity(x, y), "affinity of": jnp.exp(-fixed.pairwise(x, y)),
       "search": m.query(x) @ m.key(y).T, "vmap": jax.vmap(m.dist)(x, y), "one": m.dist(x[0], y[0]),
       "broadcast": m.log(x[:2, None], y[None, :3]),
@@ -181,6 +191,15 @@ class LawsTest(parameterized.TestCase):
     f = facts(name, dtype)
     np.testing.assert_allclose(f["pairwise"], f["all"], rtol=TOLERANCE[dtype] * 10, atol=atol)
     np.testing.assert_allclose(f["affinity"], f["affinity of"], rtol=TOLERANCE[dtype])
+
+  def test_pairwise_pulls_as_dist(self, name, dtype):
+    f = facts(name, dtype)
+    atol = {"float32": 2e-2, "float64": 1e-6}[dtype] * np.abs(f["pull of all"]).max()
+    np.testing.assert_allclose(f["pull"], f["pull of all"], rtol=TOLERANCE[dtype] * 10, atol=atol)
+
+  def test_lifted_points_have_the_same_distances(self, name, dtype):
+    self.close(name, dtype, "lifted dist", "plain")
+    self.close(name, dtype, "lifted", "unlifted")
 
   def test_query_and_key_order_as_the_distance(self, name, dtype):
     f = facts(name, dtype)
