@@ -12,6 +12,7 @@ from geoemb import manifolds
 from geoemb.data import tree
 from geoemb.graphs import caps, sampling
 from geoemb.models import ranked
+from geoemb.optim import rsgd
 
 TREE = tree.balanced(2, 3)
 EDGES, N, DIM = TREE.edges, len(TREE.names), 2
@@ -110,6 +111,26 @@ def test_a_step_descends_the_loss_of_the_docstring(name):
           np.testing.assert_allclose((r - s) / ETA, slopes(lambda r: total(table, r), r), atol=1e-7)
       state, filled = new, np.sum(np.asarray(state.hard) != np.arange(N)[:, None])
   assert filled > N / 2
+
+
+def test_both_charts_take_one_path():
+  """Training by geodesics is of the space and not of its chart: losses agree to rounding."""
+  path = {}
+  with jax.enable_x64(True):
+    sample = sampling.ranked_edges(EDGES, N, batch_size=6, negatives=5, shared=2)
+    drawn = jax.jit(sample)(jax.random.key(4), jnp.arange(300, dtype=jnp.int32))
+    for name in ("poincare", "lorentz"):
+      m, score = ranked.model(name, C)
+      tx = rsgd.rsgd(0.5, m, max_step=1.0)
+      table = ranked.ancestral(jax.random.key(0), m, EDGES, N, 5, scale=0.5, dtype=jnp.float64)
+      state = ranked.init(tx, table, hard_negatives=HARD)
+      step = ranked.step(tx, score, hard_weight=WEIGHT, hard_from=100)
+      end, info = jax.jit(lambda s, step=step: jax.lax.scan(step, s, drawn))(state)
+      x = end.rows.table
+      path[name] = np.asarray(info["loss"]), np.asarray(m.dist(x[:, None], x))
+  assert path["lorentz"][0][-50:].mean() < 0.5 * path["lorentz"][0][:50].mean()
+  for ball_says, sheet_says in zip(*path.values()):
+    np.testing.assert_allclose(ball_says, sheet_says, rtol=1e-9, atol=1e-9)
 
 
 def test_the_cache_remembers_the_nearest_negatives():
