@@ -35,5 +35,5 @@ def softmax_ranking_affinity(d_pos: Array, a_neg: Array) -> Array:
       a distance of 87 in float32) the loss and its gradient are 0.
   """
   total = jnp.sum(a_neg, axis=-1)
-  some = total > 0
+  some = total >= float(jnp.finfo(total.dtype).tiny)  # the inverse of less may overflow
   return jnp.where(some, jax.nn.softplus(d_pos + jnp.log(jnp.where(some, total, 1))), 0)

@@ -166,9 +166,10 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
   w = _across(delta, rho, x, y, r_x, r_y)
   # x̂ − ŷ and x̂ + ŷ are orthogonal: what rounding left of the latter is taken out, for the
   # derivative multiplies it by T². Beyond 120° the latter is the badly known one, and w is large.
+  # The origin has no direction, and is at right angles to nothing.
   middle = n_x + n_y
   mm = _dot(middle, middle)
-  acute = mm > 1
+  acute = (mm > 1) & (r_x > 0) & (r_y > 0)
   w = w - jnp.where(acute, _dot(w, middle) / jnp.where(acute, mm, 1), 0)[..., None] * middle
   h_r = sigma / jnp.sqrt(2 * (1 + jnp.sqrt(1 + c * sigma * sigma)))
   h_s = jnp.sqrt(r_x) * jnp.sqrt(r_y) * 0.5 * numerics.norm(w)

@@ -156,10 +156,27 @@ def edge_ranks(
   targets, hidden = _rows(edges, n), _rows(hidden, n)
   us = np.unique(edges[:, 0])
   ranks = np.ones(len(edges))
-  if _has_accelerator():
-    us = _count_on_device(scores, targets, hidden, us, ranks, block)  # what is left has overlaps
-  _count_on_host(scores, targets, hidden, us, ranks, block, progress)
+  tell = _teller(progress, len(us))
+  if _has_accelerator():  # what is left has overlaps
+    us = _count_on_device(scores, targets, hidden, us, ranks, block, tell)
+  _count_on_host(scores, targets, hidden, us, ranks, block, tell)
   return edges, ranks
+
+
+def _teller(progress, total):
+  """tell(k) for k further sources: tells `progress`, or without one the log, once a minute."""
+  done, logged = 0, time.monotonic()
+
+  def tell(k):
+    nonlocal done, logged
+    done += k
+    if progress is not None:
+      progress(done, total)
+    elif time.monotonic() > logged + 60:
+      logged = time.monotonic()
+      logging.info("ranked %d of %d sources", done, total)
+
+  return tell
 
 
 class _Targets(NamedTuple):
@@ -229,7 +246,7 @@ def _distances(m, queries, table, u, v):
   return m.dist(queries[u], table[v])
 
 
-def _count_on_host(scores, targets, hidden, us, ranks, block, progress):
+def _count_on_host(scores, targets, hidden, us, ranks, block, tell):
   """Adds to the ranks of the edges of `us` what lies before them, on all cores.
 
   Numpy, not XLA: it runs on as many cores as there are threads here, also where XLA was
@@ -250,15 +267,9 @@ def _count_on_host(scores, targets, hidden, us, ranks, block, progress):
         overlaps, waiting = [], 0
     return len(part)
 
-  done, logged = 0, time.monotonic()
   with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
     for size in pool.map(count, range(0, len(us), block)):
-      done += size
-      if progress is not None:
-        progress(done, len(us))
-      elif time.monotonic() > logged + 60:
-        logged = time.monotonic()
-        logging.info("ranked %d of %d sources", done, len(us))
+      tell(size)
 
 
 def _low(scores, u, out):
@@ -309,7 +320,7 @@ def _compare(scores, targets, edge, u, node, ranks):
   np.add.at(ranks, edge, (d < d_target) + 0.5 * (d == d_target))
 
 
-def _count_on_device(scores, targets, hidden, us, ranks, block):
+def _count_on_device(scores, targets, hidden, us, ranks, block, tell):
   """The same counts by XLA, for accelerators; returns sources with overlaps, not counted yet."""
   block = min(len(us), block or max(1, _DEVICE_SCORES // len(scores.nodes)))
   left = []
@@ -326,6 +337,7 @@ def _count_on_device(scores, targets, hidden, us, ranks, block):
       counted = (v < len(scores.nodes)) & clear[:, None]
       ranks[edge[counted]] += nearer[counted]
       left.append(part[~clear[: len(part)]])
+      tell(len(part) - len(left[-1]))
   return np.concatenate(left)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from geoemb import manifolds
+from geoemb import manifolds, numerics
 from geoemb.manifolds import lorentz, poincare
 
 DTYPES = ("float32", "float64")
@@ -96,8 +96,8 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
       "pull of all": pull_all, "lifted dist": fixed.dist(up_x, up_y), "plain": fixed.dist(x, y),
       "lifted": fixed.pairwise(up_x, up_y), "unlifted": fixed.pairwise(x, y),
       "affinity": fixed.pairwise_affinity(x, y), "affinity of": jnp.exp(-fixed.pairwise(x, y)),
-      "search": m.query(x) @ m.key(y).T, "vmap": jax.vmap(m.dist)(x, y), "one": m.dist(x[0], y[0]),
-      "broadcast": m.log(x[:2, None], y[None, :3]),
+      "search": numerics.dots(m.query(x), m.key(y)), "vmap": jax.vmap(m.dist)(x, y),
+      "one": m.dist(x[0], y[0]), "broadcast": m.log(x[:2, None], y[None, :3]),
     }  # fmt: skip
 
   with jax.enable_x64(True):
@@ -216,6 +216,24 @@ class LawsTest(parameterized.TestCase):
     np.testing.assert_allclose(
       f["broadcast"][[0, 1], [0, 1]], f["log"][:2], rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
     )
+
+
+class OriginTest(parameterized.TestCase):
+  @parameterized.product(name=manifolds.NAMES, dtype=DTYPES)
+  def test_distances_from_the_origin_have_unit_gradients(self, name, dtype):
+    m = manifolds.make(name, C)
+    with jax.enable_x64(True):
+      o = m.origin((200,), 4, dtype)
+
+      @quick_jit
+      def length(key):
+        v = m.egrad2rgrad(o, 0.7 * jax.random.normal(key, o.shape, dtype))
+        y = m.exp(o, v)
+        ends = jax.grad(lambda x, y: jnp.sum(m.dist(x, y)), (0, 1))(o, y)
+        return [m.norm(x, m.egrad2rgrad(x, g)) for x, g in zip((o, y), ends)]
+
+      for found in length(jax.random.key(0)):
+        np.testing.assert_allclose(found, 1, rtol={"float32": 1e-5, "float64": 1e-13}[dtype])
 
 
 class CurvatureTest(parameterized.TestCase):

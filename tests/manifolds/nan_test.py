@@ -102,7 +102,9 @@ class NanTest(parameterized.TestCase):
       m = manifolds.make(name)
       start = m.origin((), 3)
       end = jax.jit(lambda v, m=m, start=start: m.dist(start, m.exp(start, v)))(v)
-      np.testing.assert_allclose(end, radius, rtol=0.01)  # rounding moves the ball's cap
+      # Rounding moves the ball's cap; GPUs' quotients and roots are a little off besides.
+      rtol = 0.01 if jax.default_backend() == "cpu" else 0.03
+      np.testing.assert_allclose(end, radius, rtol=rtol)
 
   def test_capped_points_stay(self):
     x = np.float32(1e30) * np.array([[0.6, 0, -0.8], [1, 1, 1]], np.float32)

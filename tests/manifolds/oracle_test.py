@@ -220,7 +220,8 @@ class ReachTest(parameterized.TestCase):
       r = np.linspace(0.5, radius, 50).astype(dtype)
       v = r[:, None] * np.array([0.6, 0, -0.8], dtype) * np.dtype(dtype).type(scale)
       d = jax.jit(lambda v: ops.dist(jnp.zeros_like(v), ops.exp(jnp.zeros_like(v), v)))(v)
-    np.testing.assert_allclose(d, r, rtol=0.01)
+    # Where float32 ends in the ball, GPUs' quotients and roots are off by a little more.
+    np.testing.assert_allclose(d, r, rtol=0.01 if jax.default_backend() == "cpu" else 0.03)
 
   @parameterized.parameters("poincare", "lorentz")
   def test_close_points_are_told_apart(self, name):

@@ -200,14 +200,16 @@ class ReconstructionTest(parameterized.TestCase):
     # From 0: 1 is first. From 1: 0, 2. From 2: 1, 0 (the others are farther). From 4: 3, 2, 1, 0.
     self.assertEqual(result, (np.mean([1, 2, 2, 4]), np.mean([1, 1 / 2, 1 / 2, 1 / 4]), 4, 4))
 
-  def test_progress_reaches_the_end(self):
+  @parameterized.parameters(False, True)
+  def test_progress_reaches_the_end(self, accelerator):
     seen = []
-    ranks.reconstruction(
-      manifolds.make("poincare"),
-      mammal_table("poincare", "trained"),
-      mammals().edges,
-      progress=lambda done, total: seen.append((done, total)),
-    )
+    with mock.patch.object(ranks, "_has_accelerator", lambda: accelerator):
+      ranks.reconstruction(
+        manifolds.make("poincare"),
+        mammal_table("poincare", "trained"),
+        mammals().edges,
+        progress=lambda done, total: seen.append((done, total)),
+      )
     self.assertEqual(seen[-1], (1179, 1179))
     self.assertEqual(seen, sorted(seen))
 
