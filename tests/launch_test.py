@@ -144,6 +144,7 @@ def test_help_and_list_name_what_there_is(command_line, toy):
   assert ":mammals" in done.stdout
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(command_line, toy):
   whole = command_line(toy, *LONG, "--workdir=whole")
   assert whole.returncode == 0, whole.stderr

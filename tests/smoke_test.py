@@ -17,7 +17,12 @@ def name_of(path):
   return pathlib.Path(path).stem
 
 
-@pytest.mark.parametrize("path", PATHS, ids=name_of)
+def slow_if_benchmark(path):
+  marks = [pytest.mark.slow] if pathlib.Path(path).parent.name == "benchmarks" else []
+  return pytest.param(path, marks=marks, id=name_of(path))
+
+
+@pytest.mark.parametrize("path", [slow_if_benchmark(path) for path in PATHS])
 def test_smoke(path, tmp_path):
   """All variants called smoke or smoke_…; together they return every metric of the targets."""
   experiment = catalogue.read(path)
