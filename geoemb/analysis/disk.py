@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib import cm, collections, colors, figure, patches, path
 from matplotlib.backends import backend_agg
 
-from geoemb.manifolds import base, lorentz
+from geoemb.manifolds import base, horospherical, lorentz
 from geoemb.tables import embedding
 from geoemb.typing import ArrayLike
 
@@ -106,19 +106,26 @@ def view(m: base.Manifold, table: ArrayLike) -> tuple[np.ndarray, str, bool]:
   if not np.isfinite(x).all():
     raise ValueError("a table must be finite to be drawn")
   dim = x.shape[-1]
-  if m.name not in ("poincare", "lorentz"):
+  if m.name not in ("poincare", "lorentz", "horospherical"):
     points = np.pad(x, ((0, 0), (0, max(0, 2 - dim))))
     if dim > 2:
       points = (x - x.mean(axis=0)) @ _principal(x - x.mean(axis=0))
     what = {"euclidean": "Euclidean"}.get(m.name, m.name.capitalize())
     first_two = f", first two principal components of {dim} coordinates"
     return points, what + (" plane" if dim <= 2 else first_two), False
-  if m.name == "lorentz":
-    with jax.enable_x64(True):
+  with jax.enable_x64(True):
+    if m.name == "horospherical":
+      x = np.array(horospherical.to_lorentz(jnp.asarray(x), c=float(m.c)))
+      dim = x.shape[-1]
+    if m.name != "poincare":
       x = np.array(lorentz.to_poincare(jnp.asarray(x), c=float(m.c)))
   ball = x * float(m.c) ** 0.5
   radius = np.minimum(np.linalg.norm(ball, axis=-1, keepdims=True), 1 - 1e-12)
-  caption = "Poincaré disk" if m.name == "poincare" else "Lorentz model, in the Poincaré disk"
+  model = {
+    "lorentz": "Lorentz model, in the ",
+    "horospherical": "Horospherical coordinates, in the ",
+  }
+  caption = model.get(m.name, "") + "Poincaré disk"
   if float(m.c) != 1:
     caption += f", curvature −{float(m.c):g}"
   if dim <= 2:

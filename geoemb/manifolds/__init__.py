@@ -2,11 +2,14 @@
 
 import difflib
 
-from geoemb.manifolds import euclidean, lorentz, poincare, sphere
+from geoemb.manifolds import euclidean, horospherical, lorentz, poincare, sphere
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Scalar
 
-_MODULES = {"euclidean": euclidean, "lorentz": lorentz, "poincare": poincare, "sphere": sphere}
+_MODULES = {
+  "euclidean": euclidean, "horospherical": horospherical, "lorentz": lorentz, "poincare": poincare,
+  "sphere": sphere,
+}  # fmt: skip
 
 NAMES = tuple(_MODULES)
 

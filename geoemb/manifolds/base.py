@@ -73,6 +73,11 @@ class Manifold:
     """A point near exp(x, v), to first order in v, for less, [..., d]."""
     return self.ops.retract(x, v, c=self.c)
 
+  def displacement(self, x: Array, y: Array) -> Array:
+    """An array whose floating-point sum with x is y as closely as the chart tells points apart."""
+    plain = not hasattr(self.ops, "displacement")
+    return y - x if plain else self.ops.displacement(x, y, c=self.c)
+
   def random(
     self,
     key: Key,

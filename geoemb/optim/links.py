@@ -110,7 +110,7 @@ def riemannian(
     go = functools.partial(m.exp, limit=max_step) if by_exp else m.retract
     y = jax.tree.map(go, x, v)
     # y − x is exact where x and y are close; proj's margin absorbs what apply_updates rounds.
-    return jax.tree.map(jnp.subtract, y, x), _carry(m, state, x, y)
+    return jax.tree.map(m.displacement, x, y), _carry(m, state, x, y)
 
   return optax.GradientTransformation(inner.init, update)
 
@@ -131,7 +131,7 @@ def descent(
     if x is None:
       raise ValueError("a Riemannian step needs params: update(grads, state, params)")
     eta, state = rate.update(jax.tree.map(lambda x: jnp.ones([], x.dtype), x), state)
-    step = lambda g, x, eta: m.descend(x, g, eta, limit=max_step) - x
+    step = lambda g, x, eta: m.displacement(x, m.descend(x, g, eta, limit=max_step))
     return jax.tree.map(step, g, x, eta), state
 
   return optax.GradientTransformation(rate.init, update)

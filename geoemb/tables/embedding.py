@@ -112,8 +112,9 @@ class Embedding:
     """Distances from the origin, [n] float64."""
     m = manifolds.make(self.manifold, self.c)
     with jax.enable_x64(True):
-      extra = m.origin((), 1, jnp.float64).shape[-1] - 1  # coordinates beyond the dimension
-      origin = m.origin((), self.table.shape[-1] - extra, jnp.float64)
+      two, three = (m.origin((), dim, jnp.float64).shape[-1] for dim in (2, 3))
+      dim = 2 + (self.table.shape[-1] - two) // (three - two)  # coordinates grow in proportion
+      origin = m.origin((), dim, jnp.float64)
       return np.array(_dist(self.manifold, self.c, origin, self._points))
 
   @functools.cached_property

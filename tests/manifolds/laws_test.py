@@ -330,6 +330,10 @@ class ChartsTest(parameterized.TestCase):
       moves = [lambda x: x @ rotation]
       if name == "euclidean":
         moves.append(lambda x: x + 3)
+      if name == "horospherical":  # a shift along the horosphere, and a stretch from its centre
+        along = np.array([0.0, 3, -1, 2, *[0] * 6])
+        stretch = np.array([1.0, *[np.e] * 9])
+        moves = [lambda x: x + along, lambda x: x * stretch + np.eye(10)[0]]
       if name in ("lorentz", "poincare"):
         boost = np.eye(DIM + 1)
         boost[:2, :2] = [[np.cosh(1.3), np.sinh(1.3)], [np.sinh(1.3), np.cosh(1.3)]]

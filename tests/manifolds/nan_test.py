@@ -28,7 +28,10 @@ FUNCTIONS = {  # name: number of array arguments
   "proj": 1, "egrad2rgrad": 2, "descend": 2, "retract": 2, "pairwise": 2, "pairwise_affinity": 2,
   "query": 1, "key": 1,
 }  # fmt: skip
-EXTRA = {"lorentz": {"to_ambient": 1, "from_ambient": 1, "to_poincare": 1, "from_poincare": 1}}
+EXTRA = {
+  "lorentz": {"to_ambient": 1, "from_ambient": 1, "to_poincare": 1, "from_poincare": 1},
+  "horospherical": {"displacement": 2, "to_lorentz": 1, "from_lorentz": 1},
+}
 
 
 class NanTest(parameterized.TestCase):
@@ -44,6 +47,8 @@ class NanTest(parameterized.TestCase):
     if name == "sphere":  # raw ambient vectors, and the same scaled to the sphere
       points = np.concatenate([points, np.asarray(ops.proj(jnp.asarray(points)))])
       n = len(points)
+    if name == "horospherical":  # points of the half-plane
+      points = np.concatenate([points, points[:, :1]], axis=1)
     i, j = (a.ravel() for a in np.mgrid[:n, :n])
     vectors = points[np.random.default_rng(0).permutation(n * n) % n]
     args = (points[i], points[j], vectors)
@@ -114,10 +119,10 @@ class NanTest(parameterized.TestCase):
       np.testing.assert_array_equal(once, m.proj(once))
 
   def test_nan_is_not_hidden(self):
-    x = np.array([[np.nan, 0, 0], [0, 0, 0]], np.float32)
     for name in manifolds.NAMES:
       m = manifolds.make(name)
-      origin = m.origin((), 2 if name == "sphere" else 3)
+      origin = m.origin((), 2)
+      x = jnp.zeros((2, *origin.shape)).at[0, 0].set(jnp.nan)
       self.assertTrue(np.isnan(jax.jit(m.dist)(x, origin)[0]), name)
 
   def test_random_points_are_inside(self):

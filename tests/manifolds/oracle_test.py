@@ -42,6 +42,14 @@ TOLERANCES = {
     0.01: (2e-15, 2e-15), 1: (2e-15, 2e-15), 5: (2e-15, 1e-14), 10: (2e-15, 2e-12),
     15: (2e-15, 3e-10), 20: (5e-15, 5e-8), 25: (1e-13, 2e-5), 30: (1e-11, 2e-3),
   },
+  ("horospherical", "float32"): {
+    0.01: (1e-6, 1e-6), 1: (1e-6, 1e-6), 5: (2e-6, 2e-6), 10: (5e-6, 5e-6), 20: (5e-6, 5e-6),
+    30: (5e-6, 5e-6), 40: (1e-5, 1e-5),
+  },
+  ("horospherical", "float64"): {
+    0.01: (2e-15, 2e-15), 1: (2e-15, 2e-15), 5: (4e-15, 4e-15), 10: (1e-14, 1e-14),
+    30: (1e-14, 1e-14), 100: (5e-14, 5e-14),
+  },
 }  # fmt: skip
 
 # Largest geodesic distance of exp from the exact end, for (base radius, length). The end has to be
@@ -58,7 +66,16 @@ def exact(x: np.ndarray) -> list[mp.mpf]:
   return [mp.mpf(float(a)) for a in x]
 
 
+def height_and_foot(x: list) -> tuple:
+  n = (len(x) - 1) // 3
+  return mp.exp(x[0]), [mp.fsum(x[1 + i :: n]) for i in range(n)]
+
+
 def arcosh_distance(name: str, x: list, y: list, c: mp.mpf) -> mp.mpf:
+  if name == "horospherical":
+    (h, p), (k, q) = height_and_foot(x), height_and_foot(y)
+    delta = [h - k, *(a - b for a, b in zip(p, q))]
+    return mp.acosh(1 + dot(delta, delta) / (2 * h * k)) / mp.sqrt(c)
   delta = [a - b for a, b in zip(x, y)]
   if name == "poincare":
     alpha = (1 - c * dot(x, x)) * (1 - c * dot(y, y))
@@ -68,6 +85,9 @@ def arcosh_distance(name: str, x: list, y: list, c: mp.mpf) -> mp.mpf:
 
 
 def dual_norm(name: str, x: list, g: list, c: mp.mpf) -> mp.mpf:
+  if name == "horospherical":
+    n = (len(x) - 1) // 3
+    return mp.sqrt(c * (g[0] ** 2 + mp.exp(2 * x[0]) * dot(g[1 : 1 + n], g[1 : 1 + n])))
   if name == "poincare":
     return mp.sqrt(dot(g, g)) * (1 - c * dot(x, x)) / 2
   return mp.sqrt(dot(g, g) + c * dot(x, g) ** 2)
@@ -80,6 +100,19 @@ def lift(name: str, x: list, c: mp.mpf) -> list:
 
 def lower(name: str, x: list, c: mp.mpf) -> list:
   return x if name == "lorentz" else [a / (1 + mp.sqrt(1 + c * dot(x, x))) for a in x]
+
+
+def rounded(name: str, x: list, c: mp.mpf, dtype: str) -> np.ndarray:
+  """The chart's coordinates of spatial ones, rounded."""
+  number = lambda a: np.dtype(dtype).type(float(a))
+  if name != "horospherical":
+    return np.array([number(a) for a in lower(name, x, c)])
+  h = 1 / (mp.sqrt(1 + c * dot(x, x)) - mp.sqrt(c) * x[0])
+  rest, parts = [mp.sqrt(c) * h * a for a in x[1:]], [number(mp.log(h))]
+  for _ in range(3):
+    parts += (part := [number(a) for a in rest])
+    rest = [a - mp.mpf(float(b)) for a, b in zip(rest, part)]
+  return np.array(parts)
 
 
 def shoot(x: list, v: list, c: mp.mpf) -> list:
@@ -104,13 +137,13 @@ def pair(name, dtype, radius, separation, c, rng):
     along = dot(u, w)  # the unit vector of the tangent space with this component along u
     w = [b - along * a + along * mp.cosh(radius) * a for a, b in zip(u, w)]
     y = shoot(x, [mp.mpf(separation) / root * a for a in w], c)
-  return [np.array([float(a) for a in lower(name, p, c)]).astype(dtype) for p in (x, y)]
+  return [rounded(name, p, c, dtype) for p in (x, y)]
 
 
 @functools.cache
 def pairs(name: str, dtype: str, c: float) -> dict:
   """x, y, the radius of each pair, and from one compiled call dist and its gradients."""
-  mp.mp.dps = 60
+  mp.mp.dps = 60 if max(TOLERANCES[name, dtype]) < 50 else 200
   rng = np.random.default_rng(0)
   radii = [r for r in TOLERANCES[name, dtype] for _ in SEPARATIONS for _ in range(PAIRS)]
   cases = [s for _ in TOLERANCES[name, dtype] for s in SEPARATIONS for _ in range(PAIRS)]
@@ -127,7 +160,9 @@ def pairs(name: str, dtype: str, c: float) -> dict:
   return dict(x=x, y=y, r=np.array(radii), d=d, g_x=g_x, g_y=g_y, g_c=g_c, c=c_exact)
 
 
-@parameterized.product(name=("poincare", "lorentz"), dtype=("float32", "float64"), c=(1.0, 0.37))
+@parameterized.product(
+  name=("poincare", "lorentz", "horospherical"), dtype=("float32", "float64"), c=(1.0, 0.37)
+)
 class DistanceTest(parameterized.TestCase):
   def worst(self, name, dtype, c, error, column):
     """Fails if the largest error at some radius is beyond the table."""
@@ -204,6 +239,28 @@ class ExpTest(parameterized.TestCase):
       self.assertLess(abs(miss), EXP[radius, length] * unit, f"radius {radius}, length {length}")
       way = max(EXP[radius, length], 1e-6) * max(1, 1 / length)
       self.assertLess(back[i], way * unit, f"radius {radius}, length {length}")
+
+
+class DepthTest(parameterized.TestCase):
+  @parameterized.parameters(20, 30, 40)
+  def test_horospherical_float32_holds_close_pairs_apart(self, radius):
+    """Against the distance before rounding, which no chart of one number a coordinate keeps."""
+    mp.mp.dps = 80
+    rng, one = np.random.default_rng(radius), mp.mpf(1)
+    x, y, d = [], [], []
+    for _ in range(12):
+      u, w = direction(rng), direction(rng)
+      a = [mp.sinh(radius) * q for q in u]
+      along = dot(u, w)
+      v = [mp.mpf("0.1") * (q + along * (mp.cosh(radius) - 1) * p) for p, q in zip(u, w)]
+      b = shoot(a, v, one)
+      for rows, point in ((x, a), (y, b)):
+        rows.append(rounded("horospherical", point, one, "float32"))
+      d.append(0.1)
+    x, y = np.stack(x), np.stack(y)
+    found = jax.jit(manifolds.make("horospherical").dist)(x, y)
+    self.assertEqual(found.dtype, np.float32)
+    np.testing.assert_allclose(found, d, rtol=1e-4)
 
 
 class ReachTest(parameterized.TestCase):

@@ -230,3 +230,40 @@ def test_far_points_stay_finite_in_float32(name, optimizer):
   assert np.all(np.isfinite(d))
   # A step of 0.3 brings a target nearer by 0.3, until it circles around it at that scale.
   assert np.all(d[-1] < np.maximum(d[0] - 5, 1.5))
+
+
+@pytest.mark.parametrize("optimizer", ["rsgd", "radam"])
+def test_deep_points_move_as_told_in_float32(optimizer):
+  """At radius 30 a point is e^30 times finer than its first digits: updates reach the last."""
+  m = manifolds.make("horospherical")
+  p = np.random.default_rng(0).standard_normal((20, DIM - 1))
+  parts, rest = [], p
+  for _ in range(3):
+    parts.append(rest.astype(np.float32))
+    rest = rest - parts[-1]
+  x = jnp.asarray(np.concatenate([np.full((20, 1), -30, np.float32), *parts], axis=1))
+  tx = OPTIMIZERS[optimizer](0.1, m)
+
+  @jax.jit
+  def run(x, key):
+    v = m.egrad2rgrad(x, jax.random.normal(key, x.shape))
+    y = m.exp(x, v / m.norm(x, v)[:, None])
+    start, go = x, jax.grad(lambda x: 0.5 * jnp.sum(m.dist(x, y) ** 2))
+
+    def step(carry, _):
+      x, state = carry
+      g = go(x)
+      updates, state = tx.update(g, state, x)
+      new = optax.apply_updates(x, updates)
+      told = m.exp(x, -0.1 * m.egrad2rgrad(x, g))
+      return (new, state), (m.dist(x, new), m.dist(told, new), m.dist(new, y))
+
+    (_, _), out = jax.lax.scan(step, (start, tx.init(start)), None, 150)
+    return m.dist(x, y), out
+
+  before, (moved, missed, after) = run(x, jax.random.key(0))
+  np.testing.assert_allclose(before, 1, rtol=1e-5)
+  if optimizer == "rsgd":
+    np.testing.assert_allclose(moved[0], 0.1, rtol=1e-4)
+    assert np.max(missed) < 3e-6  # s is rounded to 2e-6
+  assert np.max(after[-1]) < (1e-4 if optimizer == "rsgd" else 1e-2)

@@ -25,6 +25,9 @@ def distances(name, x, y):
     return square - ((xx - yy) / (np.sqrt(1 + xx) + np.sqrt(1 + yy))) ** 2
   if name == "sphere":
     return np.arccos(np.clip(1 - square / 2, -1, 1))
+  if name == "horospherical":  # 2 cosh(d) − 2, of points without low parts
+    h, k, n = np.exp(x[..., 0]), np.exp(y[..., 0]), x.shape[-1] // 3
+    return (np.sum((x - y)[..., 1 : 1 + n] ** 2, axis=-1) + (h - k) ** 2) / (h * k)
   return square
 
 
@@ -82,6 +85,8 @@ def to_manifold(name, x):
   if name == "sphere":
     x = np.concatenate([x, np.full((len(x), 1), 0.5)], axis=1)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
+  if name == "horospherical":
+    return np.pad(x, ((0, 0), (0, 2 * x.shape[1] - 2)))
   return x
 
 

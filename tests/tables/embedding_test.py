@@ -20,6 +20,8 @@ def make(manifold="poincare", dtype=np.float64, n=7, c=1.0):
   table = rng.uniform(-0.4, 0.4, size=(n, 3))
   if manifold == "sphere":
     table /= np.linalg.norm(table, axis=1, keepdims=True) * np.sqrt(c)
+  if manifold == "horospherical":
+    table = np.pad(table, ((0, 0), (0, 4)))
   names = NAMES if n == len(NAMES) else tuple(f"node {i}" for i in range(n))
   return embedding.Embedding(names, table.astype(dtype), manifold, c)
 
@@ -33,6 +35,10 @@ def oracle(manifold, x, y, c):
   if manifold == "lorentz":
     inner = np.sqrt(1 / c + xx) * np.sqrt(1 / c + yy) - y @ x
     return np.arccosh(np.maximum(c * inner, 1)) / np.sqrt(c)
+  if manifold == "horospherical":
+    h, k = np.exp(x[0]), np.exp(y[:, 0])
+    square = np.sum((x - y)[:, 1:3] ** 2, axis=-1) + (h - k) ** 2
+    return np.arccosh(1 + square / (2 * h * k)) / np.sqrt(c)
   if manifold == "sphere":
     cosine = y @ x / np.sqrt(xx * yy)  # float32 rows are not quite unit vectors
     return np.arccos(np.clip(cosine, -1, 1)) / np.sqrt(c)
