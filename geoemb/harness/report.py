@@ -69,11 +69,15 @@ def _differences(experiment: catalogue.Experiment, variant: str) -> dict[str, An
 
 
 def _number(x: float, like: float | None = None) -> str:
-  """As many decimals as the paper gives and one more, at least 3; else 4 significant digits."""
+  """As many decimals as the paper gives and one more, at least 3; else 4 significant digits.
+
+  Two significant digits where those decimals would round the number away.
+  """
   if like is None:
     return f"{x:,.0f}" if float(x).is_integer() and abs(x) < 1e12 else f"{x:.4g}"
   decimals = len(repr(float(like)).partition(".")[2]) if float(like) != int(like) else 0
-  return f"{x:.{max(decimals + 1, 3 if abs(like) < 10 else 2)}f}"
+  text = f"{x:.{max(decimals + 1, 3 if abs(like) < 10 else 2)}f}"
+  return f"{x:.2g}" if x and float(text) == 0 else text
 
 
 def _signed(x: float, like: float) -> str:
