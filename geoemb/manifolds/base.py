@@ -94,6 +94,32 @@ class Manifold:
     """The base point, [*shape, *point]."""
     return self.ops.origin(shape, dim, dtype, c=self.c)
 
+  def origin_like(self, x: Array) -> Array:
+    """The base point in place of every point of x, [..., point]."""
+    two, three = (self.origin((), dim, x.dtype).shape[-1] for dim in (2, 3))
+    dim = 2 + (x.shape[-1] - two) // (three - two)  # coordinates grow in proportion
+    return self.origin(x.shape[:-1], dim, x.dtype)
+
+  def exp0(self, v: Array) -> Array:
+    """The point exp(origin, v), [..., point]."""
+    return self.exp(self.origin_like(v), v)
+
+  def log0(self, y: Array) -> Array:
+    """The tangent log(origin, y) at the origin, [..., point]."""
+    return self.log(self.origin_like(y), y)
+
+  def dist0(self, x: Array) -> Array:
+    """Distance from the origin, [...]."""
+    return self.dist(self.origin_like(x), x)
+
+  def geodesic(self, x: Array, y: Array, t: Scalar) -> Array:
+    """The point that is the share t of the way from x to y, [..., point]; t broadcasts as dist."""
+    return self.exp(x, jnp.asarray(t, x.dtype)[..., None] * self.log(x, y))
+
+  def midpoint(self, x: Array, y: Array) -> Array:
+    """Half way from x to y, [..., point]."""
+    return self.geodesic(x, y, 0.5)
+
   def lift(self, x: Array) -> PyTree:
     """Points [..., d] in the form in which distances from one to many share work.
 

@@ -112,9 +112,7 @@ class Embedding:
     """Distances from the origin, [n] float64."""
     m = manifolds.make(self.manifold, self.c)
     with jax.enable_x64(True):
-      two, three = (m.origin((), dim, jnp.float64).shape[-1] for dim in (2, 3))
-      dim = 2 + (self.table.shape[-1] - two) // (three - two)  # coordinates grow in proportion
-      origin = m.origin((), dim, jnp.float64)
+      origin = m.origin_like(jnp.zeros(self.table.shape[-1], jnp.float64))
       return np.array(_dist(self.manifold, self.c, origin, self._points))
 
   @functools.cached_property

@@ -1,0 +1,133 @@
+"""Means against their defining equations, finite differences and 60-digit arithmetic."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+
+from geoemb import manifolds
+from geoemb.manifolds import means
+
+C, DIM, N = 0.7, 3, 6
+DTYPES = ("float32", "float64")
+
+# Compiling is all the time these tests take; unoptimised it is half of it.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def cloud(name, dtype, radius, shape):
+  """Points up to `radius` from the origin, [*shape, N, point], and weights [*shape, N]."""
+  m = manifolds.make(name, jnp.asarray(C, dtype))
+  rng = np.random.default_rng(0)
+  o = m.origin((*shape, N), DIM, jnp.dtype(dtype))
+  v = m.egrad2rgrad(o, jnp.asarray(rng.standard_normal(o.shape), dtype))
+  r = jnp.asarray(radius * rng.uniform(size=o.shape[:-1]), dtype)
+  y = m.exp(o, v * (r / m.norm(o, v))[..., None])
+  return m, y, jnp.asarray(rng.uniform(0.1, 1, size=o.shape[:-1]), dtype)
+
+
+@functools.cache
+def solved(name, dtype):
+  """Batches of means: the weighted residual, the plain mean's residual, batched against single."""
+  radius = 1.0 if name == "sphere" else 6.0
+  with jax.enable_x64(dtype == "float64"):
+    m, y, w = cloud(name, dtype, radius, (2, 3))
+
+    @quick_jit
+    def run(m, y, w):
+      x, plain = means.frechet(m, y, w), means.frechet(m, y)
+      pull = lambda x, w: jnp.einsum("abn,abnd->abd", w, m.log(x[:, :, None], y))
+      one = means.frechet(m, y[1, 2], w[1, 2])
+      lengths = [m.norm(p, pull(p, v)) for p, v in ((x, w), (plain, jnp.ones_like(w)))]
+      return x, *lengths, m.dist(one, x[1, 2])
+
+    return jax.tree.map(np.asarray, run(m, y, w))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", manifolds.NAMES)
+def test_the_weighted_directions_to_the_points_add_up_to_nothing(name, dtype):
+  x, weighted, plain, single = solved(name, dtype)
+  assert x.dtype == dtype
+  tolerance = {"float32": 2e-5, "float64": 2e-14}[dtype]
+  assert weighted.max() < tolerance
+  assert plain.max() < tolerance
+  assert single < tolerance
+
+
+def test_flat_means_are_averages_and_two_points_meet_half_way():
+  m, y, w = cloud("euclidean", "float32", 2.0, ())
+  average = np.average(np.asarray(y), axis=0, weights=np.asarray(w))
+  np.testing.assert_allclose(means.frechet(m, y, w), average, rtol=1e-6, atol=1e-6)
+  for name in manifolds.NAMES:
+    m, y, _ = cloud(name, "float32", 1.0, ())
+    gap = m.dist(means.frechet(m, y[:2]), m.midpoint(y[0], y[1]))
+    assert gap < 1e-5, name
+
+
+@pytest.mark.parametrize("name", ["euclidean", "sphere", "poincare", "lorentz"])
+def test_derivatives_are_those_of_finite_differences(name):
+  with jax.enable_x64(True):
+    _, y, w = cloud(name, "float64", 0.8, ())
+    rng = np.random.default_rng(1)
+
+    @quick_jit
+    def f(v, w, c):
+      m = manifolds.make(name, c)
+      return jnp.sum(jnp.sin(means.frechet(m, m.proj(y + v), w)))
+
+    at = (jnp.zeros_like(y), w, jnp.asarray(C))
+    along = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), at)
+    move = lambda h: f(*jax.tree.map(lambda a, d: a + h * d, at, along))
+    h = 1e-4
+    numeric = (8 * (move(h) - move(-h)) - (move(2 * h) - move(-2 * h))) / (12 * h)
+    gradient = jax.grad(f, (0, 1, 2))(*at)
+    reverse = sum(jnp.sum(a * b) for a, b in zip(gradient, along))
+    forward = jax.jvp(f, at, along)[1]
+  np.testing.assert_allclose([reverse, forward], [numeric] * 2, rtol=1e-9)
+
+
+def test_far_points_in_few_steps():
+  """Where the flow alone would need a hundred: curvature makes it stiff."""
+  with jax.enable_x64(True):
+    m, y, w = cloud("lorentz", "float64", 15.0, ())
+    x = jax.jit(functools.partial(means.frechet, max_steps=12))(m, y, w)
+    assert m.norm(x, jnp.tensordot(w, m.log(x, y), 1)) < 1e-9
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lorentz_centroid_is_the_scaled_sum(dtype):
+  mp.mp.dps = 60
+  rng = np.random.default_rng(0)
+  for radius in (0.1, 3, 12):
+    u = rng.standard_normal((N, DIM)) * 0.2 + [1, 0, 0]  # to one side, where the sum cancels
+    x = np.sinh(radius) * u / np.linalg.norm(u, axis=1, keepdims=True)
+    x, w = x.astype(dtype), rng.uniform(0.1, 1, N).astype(dtype)
+    rows = [[mp.mpf(float(a)) for a in row] for row in x]
+    c = mp.mpf(float(np.dtype(dtype).type(C)))
+    times = [mp.sqrt(1 / c + mp.fsum(a * a for a in row)) for row in rows]
+    weights = [mp.mpf(float(a)) for a in w]
+    total = [mp.fsum(a * row[i] for a, row in zip(weights, rows)) for i in range(DIM)]
+    t = mp.fsum(a * b for a, b in zip(weights, times))
+    length = mp.sqrt(c * (t * t - mp.fsum(a * a for a in total)))
+    goal = np.array([float(a / length) for a in total])
+    with jax.enable_x64(dtype == "float64"):
+      found = np.asarray(jax.jit(lambda x, w: means.lorentz_centroid(x, w, c=C))(x, w))
+    assert found.dtype == dtype
+    tolerance = 20 * np.finfo(dtype).eps
+    np.testing.assert_allclose(found, goal, rtol=tolerance, atol=tolerance * np.abs(goal).max())
+
+
+@pytest.mark.parametrize("name", manifolds.NAMES)
+def test_geodesics_have_their_ends_and_a_constant_speed(name):
+  m, y, _ = cloud(name, "float32", 1.0, ())
+  a, b = y[0], y[1]
+  t = jnp.linspace(0, 1, 5)
+  way = m.geodesic(a, b, t)
+  np.testing.assert_allclose(m.dist(a, way), t * m.dist(a, b), rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(m.dist(way, b), (1 - t) * m.dist(a, b), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(m.dist(m.exp0(m.log0(a)), a), 0, atol=1e-5)
+  np.testing.assert_allclose(m.dist0(a), m.norm(m.origin_like(a), m.log0(a)), rtol=1e-5)
