@@ -1,5 +1,6 @@
 """Means of points: Fréchet's, differentiable through its equation, and the closed-form centroid."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -37,6 +38,12 @@ def frechet(m: Manifold, y: Array, w: Array | None = None, *, max_steps: int = 1
   axis = -1 - m.origin((), 2, y.dtype).ndim
   if w is None:
     w = jnp.ones(y.shape[: y.ndim + axis + 1], y.dtype)
+  return _frechets(m, y, w, max_steps=max_steps)
+
+
+@functools.partial(jax.jit, static_argnames="max_steps")
+def _frechets(m: Manifold, y: Array, w: Array, *, max_steps: int) -> Array:
+  """`frechet` of a batch of sets."""
   mean = lambda y, w: _frechet(m, y, w / jnp.sum(w), max_steps)
   for _ in range(w.ndim - 1):
     mean = jax.vmap(mean)
