@@ -307,6 +307,15 @@ def asin_over(x: Array) -> Array:
   return _over(jnp.arcsin, 1 / 6, 3 / 40, x)
 
 
+def asin_over_root(z: Array) -> Array:
+  """arcsin(√z)/√z for 0 ≤ z < 1, [...], with derivatives of every order at 0."""
+  small = z < eps(z.dtype) ** (1 / 4)
+  s = jnp.where(small, z, 0)
+  root = jnp.sqrt(jnp.where(small, 0.25, z))
+  series = 1 + s * (1 / 6 + s * (3 / 40 + s * (5 / 112 + s * (35 / 1152))))
+  return jnp.where(small, series, jnp.arcsin(root) / root)
+
+
 def tanh_over(x: Array) -> Array:
   """tanh(x)/x, [...]."""
   return _over(jnp.tanh, -1 / 3, 2 / 15, x)
@@ -343,6 +352,41 @@ def _arc_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   series = s * s * s * (-1 / 3 + w * (0.3 - w * (15 / 56)))
   by_c = jnp.where(small, series, h * (slope - over) / jnp.where(c > 0, c, 1))
   return 2 * h * over, 2 * slope * dh + by_c * dc
+
+
+@jax.custom_jvp
+def arc_square(square: Array, c: Array) -> Array:
+  """arc(h, c)², [...], from h²: (4/c) arcsinh²(√c h), which is smooth where h² is 0.
+
+  4h² in the flat limit c → 0. ∂/∂h² = 4 arcsinh(z)/(z √(1 + z²)), z = √c h.
+  """
+  return 4 * square * jnp.square(_arcsinh_over_root(c * jnp.where(square > 0, square, 0)))
+
+
+@arc_square.defjvp
+def _arc_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (square, c), (dsquare, dc) = primals, tangents
+  z = c * jnp.where(square > 0, square, 0)
+  slope = 4 * _arcsinh_over_root(z) / jnp.sqrt(1 + z)
+  by_c = 8 * (square * _arcsinh_over_root(z)) * (square * _arcsinh_over_root_slope(z))
+  return arc_square(square, c), slope * dsquare + by_c * dc
+
+
+def _arcsinh_over_root(z: Array) -> Array:
+  """G(z) = arcsinh(√z)/√z for z ≥ 0, [...], with derivatives of every order at 0."""
+  small = z < eps(z.dtype) ** (1 / 4)
+  s = jnp.where(small, z, 0)
+  root = jnp.sqrt(jnp.where(small, 1, z))
+  series = 1 + s * (-1 / 6 + s * (3 / 40 + s * (-5 / 112 + s * (35 / 1152))))
+  return jnp.where(small, series, asinh(root) / root)
+
+
+def _arcsinh_over_root_slope(z: Array) -> Array:
+  """G'(z) = (1/√(1 + z) − G(z))/(2z), [...]."""
+  small = z < eps(z.dtype) ** (1 / 4)
+  s, big = jnp.where(small, z, 0), jnp.where(small, 1, z)
+  series = -1 / 6 + s * (3 / 20 + s * (-15 / 112 + s * (35 / 288)))
+  return jnp.where(small, series, (1 / jnp.sqrt(1 + big) - _arcsinh_over_root(big)) / (2 * big))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

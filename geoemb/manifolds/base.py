@@ -39,6 +39,10 @@ class Manifold:
     """Geodesic distance, [...]."""
     return self.ops.dist(x, y, c=self.c)
 
+  def sqdist(self, x: Array, y: Array) -> Array:
+    """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
+    return self.ops.sqdist(x, y, c=self.c)
+
   def exp(self, x: Array, v: Array, limit: Scalar | None = None) -> Array:
     """End of the geodesic that leaves x with velocity v, after unit time, [..., d].
 

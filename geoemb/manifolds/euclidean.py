@@ -41,6 +41,12 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return numerics.safe_norm(x - y)
 
 
+def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared distance ‖x − y‖², [...]."""
+  delta = numerics.bound(x - y, numerics.root_max(x.dtype))
+  return jnp.sum(delta * delta, axis=-1)
+
+
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
   """The point x + v, [..., d], with tangents longer than `limit` shortened to it."""
   return x + (v if limit is None else numerics.shorten(v, norm(x, v), limit))

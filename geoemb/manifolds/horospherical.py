@@ -170,6 +170,14 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return 2 * numerics.asinh(half) / jnp.sqrt(c)
 
 
+def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
+  c = jnp.asarray(c, x.dtype)
+  b, delta, _, _ = _gap(x, y)
+  square = 0.25 * _dot(b, b) + jnp.square(jnp.sinh(0.5 * delta))
+  return numerics.arc_square(square, jnp.ones_like(c)) / c
+
+
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
   """End of the geodesic from x with velocity v, [..., 3 d − 2], projected as by `proj`.
 

@@ -144,6 +144,12 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return numerics.arc(_half_chord(x, y, c), c)
 
 
+def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
+  c = jnp.asarray(c, x.dtype)
+  return numerics.arc_square(_half_chord_square(x, y, c), c)
+
+
 def _polar(x: Array, y: Array, c: Array) -> tuple:
   """What `_half_chord` and its derivative are made of.
 
@@ -214,6 +220,24 @@ def _half_chord_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   tau = rho * ((r_x + r_y) / (t_x + t_y))
   by_c = -0.5 * (tau / t_x) * (tau / t_y)
   return h, scale * (_dot(by_x, dx) + _dot(by_y, dy) + by_c * dc)
+
+
+@jax.custom_jvp
+def _half_chord_square(x: Array, y: Array, c: Array) -> Array:
+  """sinh²(√c d/2)/c, [...]."""
+  return jnp.square(_half_chord(x, y, c))
+
+
+@_half_chord_square.defjvp
+def _half_chord_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """As of the half chord, without its 1/h; the covectors have smooth derivatives of their own."""
+  (x, y, c), (dx, dy, dc) = primals, tangents
+  a, b = numerics.bound(x, _cap(c)), numerics.bound(y, _cap(c))
+  t_a, t_b = _time(numerics.norm(a), c), _time(numerics.norm(b), c)
+  tau = _dot(a - b, a + b) / (t_a + t_b)
+  by_c = -0.25 * (tau / t_a) * (tau / t_b)
+  along = _dot(_covector(x, y, c), dx) + _dot(_covector(y, x, c), dy)
+  return _half_chord_square(*primals), 0.5 * along + by_c * dc
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:

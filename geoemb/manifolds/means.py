@@ -59,7 +59,7 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
     return jnp.tensordot(w, m.log(on, y), 1) + (x - on)
 
   def value(x: Array) -> Array:
-    return jnp.sum(w * jnp.square(m.dist(x, y)))
+    return jnp.sum(w * m.sqdist(x, y))
 
   def inverse(linear, b: Array) -> Array:
     size = b.size

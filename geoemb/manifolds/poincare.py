@@ -90,6 +90,14 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return numerics.arc(chord / (jnp.sqrt(alpha_x) * jnp.sqrt(alpha_y)), c)
 
 
+def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
+  (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
+  c = jnp.asarray(c, x.dtype)
+  delta = _point(x, c) - _point(y, c)
+  return numerics.arc_square(_dot(delta, delta) / alpha_x / alpha_y, c)
+
+
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
   """End of the geodesic from x with velocity v, [..., d], projected as by `proj`.
 

@@ -49,6 +49,23 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   return 2 / jnp.sqrt(c) * numerics.atan2(numerics.safe_norm(x - y), numerics.safe_norm(x + y))
 
 
+def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
+  """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist².
+
+  Below an angle of 60° by arcsin² of the share of ‖x − y‖² in it and ‖x + y‖².
+  """
+  c = jnp.asarray(c, x.dtype)
+  a, b = _point(x, c), _point(y, c)
+  chord, rest = (jnp.sum(jnp.square(z), axis=-1) for z in (a - b, a + b))
+  total = chord + rest
+  square = chord / jnp.where(total > 0, total, 1)  # sin² of half the angle
+  near = square < 0.25
+  square = jnp.where(near, square, 0)
+  far = jnp.where(near[..., None], -x, y)  # where dist has a derivative
+  by_series = 4 / c * square * jnp.square(numerics.asin_over_root(square))
+  return jnp.where(near, by_series, jnp.square(dist(x, far, c=c)))
+
+
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
   """End of the geodesic from x with velocity v, [..., d + 1]; longer ones are cut to `limit`."""
   c = jnp.asarray(c, x.dtype)

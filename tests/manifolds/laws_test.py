@@ -236,6 +236,34 @@ class OriginTest(parameterized.TestCase):
         np.testing.assert_allclose(found, 1, rtol={"float32": 1e-5, "float64": 1e-13}[dtype])
 
 
+class SquareTest(parameterized.TestCase):
+  @parameterized.product(name=manifolds.NAMES, dtype=DTYPES)
+  def test_sqdist_is_smooth(self, name, dtype):
+    """The square of dist, with its slope; at x = y the Hessian of half of it is the metric."""
+    with jax.enable_x64(True):
+      m = manifolds.make(name, jnp.asarray(C, dtype))
+      x, y, _, u, _ = draws(m, dtype)
+
+      @quick_jit
+      def compute(m):
+        half = lambda x, y: 0.5 * m.sqdist(x, y)
+        ways = [jax.value_and_grad(f, (0, 1)) for f in (half, lambda x, y: 0.5 * m.dist(x, y) ** 2)]
+        values, slopes = zip(*(jax.vmap(f)(x, y) for f in ways))
+        slopes = [
+          [m.norm(x, m.egrad2rgrad(x, s)) for x, s in zip((x, y), slope)] for slope in slopes
+        ]
+        by_c = [jax.grad(lambda m, f=f: f(m).sum())(m).c
+                for f in (lambda m: m.sqdist(x, y), lambda m: m.dist(x, y) ** 2)]  # fmt: skip
+        bend = lambda x, u: jax.jvp(
+          lambda z: jax.jvp(lambda z: half(z, x), (z,), (u,))[1], (x,), (u,)
+        )[1]
+        return values, slopes, by_c, (jax.vmap(bend)(x, u), m.inner(x, u, u))
+
+      tolerance = TOLERANCE[dtype]
+      for one, other in compute(m):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
 class CurvatureTest(parameterized.TestCase):
   @parameterized.parameters(*manifolds.NAMES)
   def test_derivative_by_c_is_that_of_finite_differences(self, name):

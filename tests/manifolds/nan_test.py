@@ -24,9 +24,9 @@ def hard_points(dtype: np.dtype) -> np.ndarray:
 
 
 FUNCTIONS = {  # name: number of array arguments
-  "inner": 3, "norm": 2, "component_inner": 2, "dist": 2, "exp": 2, "log": 2, "transport": 3,
-  "proj": 1, "egrad2rgrad": 2, "descend": 2, "retract": 2, "pairwise": 2, "pairwise_affinity": 2,
-  "query": 1, "key": 1,
+  "inner": 3, "norm": 2, "component_inner": 2, "dist": 2, "sqdist": 2, "exp": 2, "log": 2,
+  "transport": 3, "proj": 1, "egrad2rgrad": 2, "descend": 2, "retract": 2, "pairwise": 2,
+  "pairwise_affinity": 2, "query": 1, "key": 1,
 }  # fmt: skip
 EXTRA = {
   "lorentz": {"to_ambient": 1, "from_ambient": 1, "to_poincare": 1, "from_poincare": 1},
