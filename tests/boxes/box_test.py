@@ -4,6 +4,7 @@ import functools
 
 import hypothesis as hy
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 from hypothesis import strategies as st
@@ -52,11 +53,7 @@ class ParametrisationTest(parameterized.TestCase):
   def test_any_parameters_make_a_box(self, name, dtype):
     top = float(np.finfo(dtype).max)
     number = st.floats(-top, top, width=32 if dtype == "float32" else 64, allow_subnormal=False)
-    f = on_device(
-      lambda theta: jax.vjp(getattr(boxes, name), theta)[1](
-        getattr(boxes, name)(theta)._replace()
-      )
-    )
+    gradient = on_device(jax.grad(lambda theta: jnp.sum(jnp.stack(getattr(boxes, name)(theta)))))
     box_of = on_device(getattr(boxes, name))
 
     @FIXED
@@ -65,8 +62,7 @@ class ParametrisationTest(parameterized.TestCase):
       theta = np.array(theta, dtype)
       box = box_of(theta)
       self.assertTrue(np.all(np.isfinite(box)) and np.all(box.lower <= box.upper))
-      if np.max(np.abs(theta)) < top / 8:  # cotangents are the corners, and are added
-        self.assertTrue(np.all(np.isfinite(f(theta)[0])))
+      self.assertTrue(np.all(np.isfinite(gradient(theta))))
 
     check()
 
@@ -90,7 +86,8 @@ class LawsTest(parameterized.TestCase):
       close(g(a, b), g(b, a), dtype, ulps=0)
       close(g(a, g(b, c)), g(g(a, b), c), dtype, ulps=0)
       close(g(a, a), a, dtype, ulps=0)
-    close(boxes.intersection(a, boxes.join(a, b)), a, dtype, ulps=0)
+    absorbed = on_device(lambda a, b: boxes.intersection(a, boxes.join(a, b)))(a, b)
+    close(absorbed, a, dtype, ulps=0)
 
   def test_gumbel_intersection(self, dtype):
     a, b, c = random_boxes(dtype)
@@ -104,7 +101,7 @@ class LawsTest(parameterized.TestCase):
 
   def test_gumbel_intersection_lies_within_and_tends_to_the_hard_one(self, dtype):
     a, b, _ = random_boxes(dtype, shape=(1000, 4))
-    hard = boxes.intersection(a, b)
+    hard = on_device(boxes.intersection)(a, b)
     f = on_device(lambda t: boxes.gumbel_intersection(a, b, temperature=t))
     for t in (1.0, 1e-2, 1e-6, 1e-30):
       soft = f(np.array(t, dtype))
@@ -127,10 +124,10 @@ class LawsTest(parameterized.TestCase):
     found = random_boxes(dtype)
     stacked = Box(*(np.stack(x, axis=-2) for x in zip(*found)))
     pooled = on_device(boxes.intersection_pool)(stacked)
-    close(pooled, functools.reduce(boxes.intersection, found), dtype, ulps=0)
+    close(pooled, functools.reduce(on_device(boxes.intersection), found), dtype, ulps=0)
     mask = np.array([True, False, True])
     pooled = on_device(lambda box: boxes.intersection_pool(box, mask=mask))(stacked)
-    close(pooled, boxes.intersection(found[0], found[2]), dtype, ulps=0)
+    close(pooled, on_device(boxes.intersection)(found[0], found[2]), dtype, ulps=0)
     close(on_device(boxes.mean_pool)(stacked), [np.mean(x, axis=-2) for x in stacked], dtype)
     w = np.array([1, 0, 3], dtype)
     pooled = on_device(lambda box: boxes.mean_pool(box, weights=w))(stacked)

@@ -89,7 +89,8 @@ def cases(dtype, t):
   """A and B in one dimension: disjoint, touching, nested, the same, degenerate, inverted."""
   found = [((2.5 + t * gap, 4 + t * gap), (0.25, 2.5)) for gap in GAPS]
   found += [((1, 2), (0, 1)), ((0, 3), (1, 2)), ((1, 2), (0, 3)), ((0.5, 1.5), (0, 1)),
-            ((0, 1), (0, 1)), ((0.5, 0.5), (0, 1)), ((0, 1), (0.5, 0.5)), ((1, 0), (0, 1))]  # fmt: skip
+            ((0, 1), (0, 1)), ((0.5, 0.5), (0, 1)), ((0, 1), (0.5, 0.5)), ((1, 0), (0, 1)),
+           ]  # fmt: skip
   return [(numbers(dtype, *a), numbers(dtype, *b)) for a, b in found]
 
 
@@ -125,7 +126,8 @@ class OracleTest(parameterized.TestCase):
     slope = on_device(jax.vmap(jax.grad(f), (None, 0)))(t, sides)
     goal = [mp.diff(lambda t, s=s: exact_log_side(name, mp.mpf(float(s)), t), float(t))
             for s in sides]  # fmt: skip
-    np.testing.assert_allclose(slope, np.array(goal, float), rtol=100 * np.finfo(dtype).eps)
+    ulp = np.finfo(dtype).eps  # 1 − u f'(u) cancels for large sides: eps/T is left
+    np.testing.assert_allclose(slope, np.array(goal, float), rtol=100 * ulp, atol=4 * ulp / t)
 
   @parameterized.product(name=("soft", *GUMBEL), dtype=DTYPES)
   def test_second_derivative(self, name, dtype):
@@ -189,9 +191,7 @@ class LawsTest(parameterized.TestCase):
     t = np.array([0.2, 0.3, 0.5], dtype)  # one a dimension
 
     def pairwise(a, b, t):
-      return volume.pairwise_log_containment(
-        a, b, log_side=log_side(name, t), meet=meet(name, t)
-      )
+      return volume.pairwise_log_containment(a, b, log_side=log_side(name, t), meet=meet(name, t))
 
     all_pairs = on_device(pairwise)(a, b, t)
     self.assertEqual(all_pairs.shape, (2, 5, 4))
