@@ -130,14 +130,26 @@ def pairwise_log_containment(
   *,
   log_side: Callable[[Array], Array],
   meet: Callable[[Box, Box], Box] = boxes.intersection,
+  block: int | None = None,
 ) -> Array:
   """Logarithms of P(Aᵢ|Bⱼ) for a [..., n, d] and b [..., m, d], [..., n, m].
 
-  By broadcasting to [..., n, m, d], which the gradient computes anew and does not store;
-  temperatures broadcast against that shape.
+  Args:
+    a: [..., n, d].
+    b: [..., m, d].
+    log_side: as in `log_containment`.
+    meet: as in `log_containment`.
+    block: boxes of a to take at a time, which limits memory to that for [..., block, m, d], in the
+      gradient too; temperatures then broadcast against [..., m, d]. None takes all, and
+      temperatures broadcast against [..., n, m, d], so that they may differ by pair.
   """
-  one_to_many = jax.checkpoint(
-    lambda a, b: log_containment(a, b, log_side=log_side, meet=meet), prevent_cse=False
-  )
-  expand = lambda box, axis: Box(*(jnp.expand_dims(x, axis) for x in box))
-  return one_to_many(expand(a, -2), expand(b, -3))
+
+  def one_to_many(a: Box) -> Array:
+    a = Box(*(x[..., None, :] for x in a))
+    return log_containment(a, b, log_side=log_side, meet=meet)
+
+  if block is not None:
+    rows = Box(*(jnp.moveaxis(x, -2, 0) for x in a))
+    return jnp.moveaxis(jax.lax.map(jax.checkpoint(one_to_many), rows, batch_size=block), 0, -2)
+  b = Box(*(x[..., None, :, :] for x in b))
+  return one_to_many(a)

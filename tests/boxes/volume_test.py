@@ -190,8 +190,10 @@ class LawsTest(parameterized.TestCase):
     a, b = random_boxes(dtype, (2, 5, 3)), random_boxes(dtype, (2, 4, 3), seed=1)
     t = np.array([0.2, 0.3, 0.5], dtype)  # one a dimension
 
-    def pairwise(a, b, t):
-      return volume.pairwise_log_containment(a, b, log_side=log_side(name, t), meet=meet(name, t))
+    def pairwise(a, b, t, block=None):
+      return volume.pairwise_log_containment(
+        a, b, log_side=log_side(name, t), meet=meet(name, t), block=block
+      )
 
     all_pairs = on_device(pairwise)(a, b, t)
     self.assertEqual(all_pairs.shape, (2, 5, 4))
@@ -202,6 +204,8 @@ class LawsTest(parameterized.TestCase):
     np.testing.assert_allclose(all_pairs[:, 3, 1], one, rtol=rtol, atol=rtol)
     slope = on_device(jax.grad(lambda *x: jnp.sum(pairwise(*x)[:, 3, 1])))(a, b, t)
     self.assertEqual(np.count_nonzero(np.delete(slope.lower, 3, axis=1)), 0)
+    blocked = on_device(functools.partial(pairwise, block=2))(a, b, t)
+    np.testing.assert_allclose(blocked, all_pairs, rtol=rtol, atol=rtol)
 
   def test_any_finite_box_has_finite_values_and_gradients(self, name, dtype):
     width = 32 if dtype == "float32" else 64
