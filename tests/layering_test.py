@@ -11,11 +11,11 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 # What a part may import beside itself. Whatever sits on manifolds may read data; of the library
 # only models, which train, use the harness.
 LAYERS = {"typing": (), "numerics": ("typing",), "harness": ("typing",), "data": ("typing",)}
-LAYERS["manifolds"] = ("typing", "numerics")
+LAYERS |= dict.fromkeys(("manifolds", "boxes"), ("typing", "numerics"))
 LOW = ("optim", "tables", "losses", "graphs")
 HIGH = ("models", "retrieval", "reduction", "analysis")
-LAYERS |= dict.fromkeys(LOW, ("typing", "numerics", "manifolds", "data", *LOW))
-LAYERS |= dict.fromkeys(HIGH, ("typing", "numerics", "manifolds", "data", *LOW, *HIGH))
+LAYERS |= dict.fromkeys(LOW, ("typing", "numerics", "manifolds", "boxes", "data", *LOW))
+LAYERS |= dict.fromkeys(HIGH, (*LAYERS["losses"], *HIGH))
 LAYERS["models"] += ("harness",)
 FLAG_LIBRARIES = {"argparse", "optparse", "getopt", "click", "fire", "ml_collections"}
 

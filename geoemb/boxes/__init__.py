@@ -1,0 +1,1 @@
+"""Axis-aligned boxes: parametrisations, intersections and log-volumes, in log space."""
