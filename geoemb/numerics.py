@@ -193,20 +193,21 @@ def noise(dtype: jnp.dtype) -> float:
 
 @jax.custom_jvp
 def safe_sqrt(x: Array, floor: Array) -> Array:
-  """√x, [...], with value and gradient 0 where x ≤ floor (≥ 0).
+  """√x, [...], with value and gradient 0 where x ≤ floor (≥ 0); NaN stays NaN.
 
   For squares found by subtraction: below the rounding noise of the operands the root is noise
   and its derivative 1/(2√x) amplifies that noise without bound.
   """
-  return jnp.where(x > floor, jnp.sqrt(jnp.where(x > floor, x, 1)), 0)
+  below = x <= floor
+  return jnp.where(below, 0, jnp.sqrt(jnp.where(below, 1, x)))
 
 
 @safe_sqrt.defjvp
 def _safe_sqrt_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   x, floor = primals
-  above = x > floor
-  root = jnp.sqrt(jnp.where(above, x, 1))
-  return jnp.where(above, root, 0), jnp.where(above, 0.5 / root, 0) * tangents[0]
+  below = x <= floor
+  root = jnp.sqrt(jnp.where(below, 1, x))
+  return jnp.where(below, 0, root), jnp.where(below, 0, 0.5 / root) * tangents[0]
 
 
 def hypot1(x: Array) -> Array:

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib import cm, collections, colors, figure, patches, path
 from matplotlib.backends import backend_agg
 
-from geoemb.manifolds import base, horospherical, lorentz
+from geoemb.manifolds import base, halfspace, horospherical, klein, lorentz
 from geoemb.tables import embedding
 from geoemb.typing import ArrayLike
 
@@ -28,6 +28,12 @@ _SHADES = ("#14213d", "#1f5f8b", "#2a9d8f", "#e9b44c", "#e76f51")  # general to 
 _MAX_EDGES = 5000
 _MAX_VECTORS = 5000  # points; more become an image inside the SVG
 _WORDNET = re.compile(r"\.[nvars]\.\d+$")
+_MODELS = {  # charts shown in the Poincaré disk: what they are called, and their way to the sheet
+  "halfspace": ("Upper half-space", halfspace.to_lorentz),
+  "horospherical": ("Horospherical coordinates", horospherical.to_lorentz),
+  "klein": ("Beltrami–Klein ball", klein.to_lorentz),
+  "lorentz": ("Lorentz model", lambda x, c: x),
+}
 # Where a label may stand about its point: (x, y) in units of its size, best first.
 _SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
@@ -106,7 +112,7 @@ def view(m: base.Manifold, table: ArrayLike) -> tuple[np.ndarray, str, bool]:
   if not np.isfinite(x).all():
     raise ValueError("a table must be finite to be drawn")
   dim = x.shape[-1]
-  if m.name not in ("poincare", "lorentz", "horospherical"):
+  if m.name != "poincare" and m.name not in _MODELS:
     points = np.pad(x, ((0, 0), (0, max(0, 2 - dim))))
     if dim > 2:
       points = (x - x.mean(axis=0)) @ _principal(x - x.mean(axis=0))
@@ -114,18 +120,14 @@ def view(m: base.Manifold, table: ArrayLike) -> tuple[np.ndarray, str, bool]:
     first_two = f", first two principal components of {dim} coordinates"
     return points, what + (" plane" if dim <= 2 else first_two), False
   with jax.enable_x64(True):
-    if m.name == "horospherical":
-      x = np.array(horospherical.to_lorentz(jnp.asarray(x), c=float(m.c)))
+    if m.name in _MODELS:
+      sheet = _MODELS[m.name][1](jnp.asarray(x), c=float(m.c))
+      x = np.array(lorentz.to_poincare(sheet, c=float(m.c)))
       dim = x.shape[-1]
-    if m.name != "poincare":
-      x = np.array(lorentz.to_poincare(jnp.asarray(x), c=float(m.c)))
   ball = x * float(m.c) ** 0.5
   radius = np.minimum(np.linalg.norm(ball, axis=-1, keepdims=True), 1 - 1e-12)
-  model = {
-    "lorentz": "Lorentz model, in the ",
-    "horospherical": "Horospherical coordinates, in the ",
-  }
-  caption = model.get(m.name, "") + "Poincaré disk"
+  caption = f"{_MODELS[m.name][0]}, in the " if m.name in _MODELS else ""
+  caption += "Poincaré disk"
   if float(m.c) != 1:
     caption += f", curvature −{float(m.c):g}"
   if dim <= 2:

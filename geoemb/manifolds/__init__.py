@@ -2,13 +2,13 @@
 
 import difflib
 
-from geoemb.manifolds import euclidean, horospherical, lorentz, poincare, sphere
+from geoemb.manifolds import euclidean, halfspace, horospherical, klein, lorentz, poincare, sphere
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Scalar
 
 _MODULES = {
-  "euclidean": euclidean, "horospherical": horospherical, "lorentz": lorentz, "poincare": poincare,
-  "sphere": sphere,
+  "euclidean": euclidean, "halfspace": halfspace, "horospherical": horospherical,
+  "klein": klein, "lorentz": lorentz, "poincare": poincare, "sphere": sphere,
 }  # fmt: skip
 
 NAMES = tuple(_MODULES)

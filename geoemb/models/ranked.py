@@ -86,7 +86,7 @@ def ancestral(
 
   Args:
     key: PRNG key.
-    m: manifold whose chart has the origin at 0.
+    m: manifold whose tangents have d entries.
     edges: [m, 2] a closure.
     n: number of nodes.
     dim: d.
@@ -97,7 +97,7 @@ def ancestral(
   ones = np.ones(len(edges))
   v = sparse.csr_array((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)) @ z + z
   v = jnp.asarray(v - v.mean(axis=0), dtype)
-  origin = jnp.zeros_like(v)
+  origin = m.origin((n,), dim, dtype)
   length = jnp.sqrt(jnp.mean(jnp.square(m.norm(origin, v))))
   return m.exp(origin, v * (scale / length))
 
@@ -116,7 +116,7 @@ def nested(
 
   Args:
     key: PRNG key.
-    m: manifold whose chart has the origin at 0.
+    m: manifold whose tangents have d entries.
     edges: [m, 2] a closure.
     n: number of nodes.
     dim: d, at least 2.
@@ -129,7 +129,7 @@ def nested(
   seed = int(jax.random.bits(key, (), jnp.uint32))
   polar = caps.place(edges, n, dim, seed=seed)
   v = jnp.asarray(polar.direction, dtype)
-  origin = jnp.zeros_like(v)
+  origin = m.origin((n,), dim, dtype)
   radius = jnp.asarray(polar.radius, dtype) * (scale / jnp.sqrt(jnp.asarray(m.c, dtype)))
   return m.exp(origin, v * (radius / m.norm(origin, v))[:, None])
 

@@ -29,7 +29,9 @@ FUNCTIONS = {  # name: number of array arguments
   "pairwise_affinity": 2, "query": 1, "key": 1,
 }  # fmt: skip
 EXTRA = {
+  "klein": {"to_lorentz": 1, "from_lorentz": 1},
   "lorentz": {"to_ambient": 1, "from_ambient": 1, "to_poincare": 1, "from_poincare": 1},
+  "halfspace": {"displacement": 2, "to_lorentz": 1, "from_lorentz": 1},
   "horospherical": {"displacement": 2, "to_lorentz": 1, "from_lorentz": 1},
 }
 

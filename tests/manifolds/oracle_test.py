@@ -22,9 +22,9 @@ SEPARATIONS = (None, 0.1, 1e-3)  # None: directions are independent
 # Largest relative error of dist, and of ‖grad d‖ about its exact value 1, over all pairs at a
 # radius. The values are accurate to rounding in both charts while a coordinate's own digits last;
 # the measured errors are two to ten times smaller. Ball: α = 1 − ‖x‖² is off by about eps/1000,
-# so the relative ones grow as e^r. Lorentz gradients are covectors in the chart: rounding
-# one entry to eps is eps·T in the metric, whatever the formula, hence again e^r, from T = 1/eps on
-# without a digit; hyperbolic distances themselves have no such limit.
+# so the relative ones grow as e^r, and as e^2r in the Klein ball. Lorentz gradients are covectors
+# in the chart: rounding one entry to eps is eps·T in the metric, whatever the formula, hence again
+# e^r, from T = 1/eps on without a digit; hyperbolic distances themselves have no such limit.
 TOLERANCES = {
   ("poincare", "float32"): {
     0.01: (1e-6, 1e-6), 1: (1e-6, 1e-6), 5: (1e-6, 1e-6), 8: (1e-6, 2e-6), 10: (2e-6, 5e-6),
@@ -41,6 +41,21 @@ TOLERANCES = {
   ("lorentz", "float64"): {
     0.01: (2e-15, 2e-15), 1: (2e-15, 2e-15), 5: (2e-15, 1e-14), 10: (2e-15, 2e-12),
     15: (2e-15, 3e-10), 20: (5e-15, 5e-8), 25: (1e-13, 2e-5), 30: (1e-11, 2e-3),
+  },
+  ("halfspace", "float32"): {
+    0.01: (1e-6, 1e-6), 1: (1e-6, 1e-6), 5: (1e-6, 1e-6), 8: (1e-6, 1e-6), 10: (1e-6, 1e-6),
+    12: (1e-6, 1e-6), 15: (1e-6, 1e-6), 20: (1e-6, 1e-6),
+  },
+  ("halfspace", "float64"): {
+    0.01: (2e-15, 2e-15), 1: (2e-15, 2e-15), 5: (2e-15, 2e-15), 10: (2e-15, 2e-15),
+    20: (2e-15, 2e-15), 30: (2e-15, 2e-15), 100: (2e-15, 2e-15),
+  },
+  ("klein", "float32"): {
+    0.01: (1e-6, 1e-6), 1: (1e-6, 1e-6), 3: (1e-6, 1e-6), 5: (2e-6, 2e-6), 7: (5e-5, 1e-4),
+  },
+  ("klein", "float64"): {
+    0.01: (2e-15, 2e-15), 1: (2e-15, 2e-15), 5: (5e-15, 1e-14), 10: (5e-13, 1e-12),
+    15: (2e-10, 2e-10), 17: (3e-9, 6e-9),
   },
   ("horospherical", "float32"): {
     0.01: (1e-6, 1e-6), 1: (1e-6, 1e-6), 5: (2e-6, 2e-6), 10: (5e-6, 5e-6), 20: (5e-6, 5e-6),
@@ -72,6 +87,12 @@ def height_and_foot(x: list) -> tuple:
 
 
 def arcosh_distance(name: str, x: list, y: list, c: mp.mpf) -> mp.mpf:
+  if name == "klein":
+    alpha = (1 - c * dot(x, x)) * (1 - c * dot(y, y))
+    return mp.acosh((1 - c * dot(x, y)) / mp.sqrt(alpha)) / mp.sqrt(c)
+  if name == "halfspace":
+    delta = [a - b for a, b in zip(x, y)]
+    return mp.acosh(1 + dot(delta, delta) / (2 * x[-1] * y[-1])) / mp.sqrt(c)
   if name == "horospherical":
     (h, p), (k, q) = height_and_foot(x), height_and_foot(y)
     delta = [h - k, *(a - b for a, b in zip(p, q))]
@@ -85,6 +106,10 @@ def arcosh_distance(name: str, x: list, y: list, c: mp.mpf) -> mp.mpf:
 
 
 def dual_norm(name: str, x: list, g: list, c: mp.mpf) -> mp.mpf:
+  if name == "klein":
+    return mp.sqrt((1 - c * dot(x, x)) * (dot(g, g) - c * dot(x, g) ** 2))
+  if name == "halfspace":
+    return mp.sqrt(c * dot(g, g)) * x[-1]
   if name == "horospherical":
     n = (len(x) - 1) // 3
     return mp.sqrt(c * (g[0] ** 2 + mp.exp(2 * x[0]) * dot(g[1 : 1 + n], g[1 : 1 + n])))
@@ -99,15 +124,19 @@ def lift(name: str, x: list, c: mp.mpf) -> list:
 
 
 def lower(name: str, x: list, c: mp.mpf) -> list:
+  if name == "klein":
+    return [a / mp.sqrt(1 + c * dot(x, x)) for a in x]
   return x if name == "lorentz" else [a / (1 + mp.sqrt(1 + c * dot(x, x))) for a in x]
 
 
 def rounded(name: str, x: list, c: mp.mpf, dtype: str) -> np.ndarray:
   """The chart's coordinates of spatial ones, rounded."""
   number = lambda a: np.dtype(dtype).type(float(a))
-  if name != "horospherical":
+  if name not in ("halfspace", "horospherical"):
     return np.array([number(a) for a in lower(name, x, c)])
   h = 1 / (mp.sqrt(1 + c * dot(x, x)) - mp.sqrt(c) * x[0])
+  if name == "halfspace":
+    return np.array([number(mp.sqrt(c) * h * a) for a in x[1:]] + [number(h)])
   rest, parts = [mp.sqrt(c) * h * a for a in x[1:]], [number(mp.log(h))]
   for _ in range(3):
     parts += (part := [number(a) for a in rest])
@@ -161,7 +190,9 @@ def pairs(name: str, dtype: str, c: float) -> dict:
 
 
 @parameterized.product(
-  name=("poincare", "lorentz", "horospherical"), dtype=("float32", "float64"), c=(1.0, 0.37)
+  name=("poincare", "lorentz", "klein", "halfspace", "horospherical"),
+  dtype=("float32", "float64"),
+  c=(1.0, 0.37),
 )
 class DistanceTest(parameterized.TestCase):
   def worst(self, name, dtype, c, error, column):
@@ -202,7 +233,8 @@ class DistanceTest(parameterized.TestCase):
       x, y = exact(p["x"][i]), exact(p["y"][i])
       slope = mp.diff(lambda c, x=x, y=y: arcosh_distance(name, x, y, c), p["c"])
       # against d: where x and y are close but on one ray the slope itself nearly cancels
-      tol = 100 * np.finfo(dtype).eps * (1 + np.exp(r) * (name == "poincare"))
+      blur = {"klein": np.exp(2 * r), "poincare": np.exp(r)}.get(name, 0)
+      tol = 100 * np.finfo(dtype).eps * (1 + blur)
       self.assertLess(abs(p["g_c"][i] - slope), tol * (abs(slope) + p["d"][i]), f"radius {r}")
 
 

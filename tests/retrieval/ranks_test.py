@@ -25,6 +25,11 @@ def distances(name, x, y):
     return square - ((xx - yy) / (np.sqrt(1 + xx) + np.sqrt(1 + yy))) ** 2
   if name == "sphere":
     return np.arccos(np.clip(1 - square / 2, -1, 1))
+  if name == "klein":  # sinh²(d), by the Gram determinant
+    dot = np.sum(x * (x - y), axis=-1)
+    return ((1 - xx) * square + dot**2) / ((1 - xx) * (1 - yy))
+  if name == "halfspace":  # 2 cosh(d) − 2
+    return square / (x[..., -1] * y[..., -1])
   if name == "horospherical":  # 2 cosh(d) − 2, of points without low parts
     h, k, n = np.exp(x[..., 0]), np.exp(y[..., 0]), x.shape[-1] // 3
     return (np.sum((x - y)[..., 1 : 1 + n] ** 2, axis=-1) + (h - k) ** 2) / (h * k)
@@ -85,6 +90,10 @@ def to_manifold(name, x):
   if name == "sphere":
     x = np.concatenate([x, np.full((len(x), 1), 0.5)], axis=1)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
+  if name == "klein":
+    return x / np.sqrt(1 + np.sum(x * x, axis=1, keepdims=True))
+  if name == "halfspace":
+    return np.concatenate([x[:, :-1], 4.0 ** x[:, -1:]], axis=1)  # by fours: ties stay ties
   if name == "horospherical":
     return np.pad(x, ((0, 0), (0, 2 * x.shape[1] - 2)))
   return x

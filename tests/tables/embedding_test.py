@@ -20,6 +20,8 @@ def make(manifold="poincare", dtype=np.float64, n=7, c=1.0):
   table = rng.uniform(-0.4, 0.4, size=(n, 3))
   if manifold == "sphere":
     table /= np.linalg.norm(table, axis=1, keepdims=True) * np.sqrt(c)
+  if manifold == "halfspace":
+    table[:, -1] = np.exp(table[:, -1])
   if manifold == "horospherical":
     table = np.pad(table, ((0, 0), (0, 4)))
   names = NAMES if n == len(NAMES) else tuple(f"node {i}" for i in range(n))
@@ -35,6 +37,11 @@ def oracle(manifold, x, y, c):
   if manifold == "lorentz":
     inner = np.sqrt(1 / c + xx) * np.sqrt(1 / c + yy) - y @ x
     return np.arccosh(np.maximum(c * inner, 1)) / np.sqrt(c)
+  if manifold == "klein":
+    cosh = (1 - c * (y @ x)) / np.sqrt((1 - c * xx) * (1 - c * yy))
+    return np.arccosh(np.maximum(cosh, 1)) / np.sqrt(c)
+  if manifold == "halfspace":
+    return np.arccosh(1 + square / (2 * x[-1] * y[:, -1])) / np.sqrt(c)
   if manifold == "horospherical":
     h, k = np.exp(x[0]), np.exp(y[:, 0])
     square = np.sum((x - y)[:, 1:3] ** 2, axis=-1) + (h - k) ** 2
