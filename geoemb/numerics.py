@@ -323,6 +323,84 @@ def artanh_over(x: Array) -> Array:
   return _over(jnp.arctanh, 1 / 3, 1 / 5, bound(x, 1 - eps(x.dtype)))
 
 
+def _series(coefficients: list[float], z: Array) -> Array:
+  """Σ coefficients[k] z^k, [...]."""
+  total = jnp.full_like(z, coefficients[-1])
+  for a in coefficients[-2::-1]:
+    total = a + z * total
+  return total
+
+
+# Up to |z| = 1/32 twelve terms of a series in z are exact in float64, and closed forms of the
+# derivative, which cancel as z, are off by 32 eps beyond.
+_ROOT_SERIES = 1 / 32
+_ASINH_ROOT = [(-1) ** k * math.comb(2 * k, k) / (4.0**k * (2 * k + 1)) for k in range(13)]
+_SINH_ROOT = [1 / math.factorial(2 * k + 1) for k in range(13)]
+
+
+def _slope(coefficients: list[float]) -> list[float]:
+  """The coefficients of the derivative of a series."""
+  return [k * a for k, a in enumerate(coefficients)][1:]
+
+
+def _by_sign(z: Array, positive: Callable, negative: Callable) -> Array:
+  """positive(√z) or negative(√−z), [...]."""
+  root = jnp.sqrt(jnp.where(z == 0, 1, jnp.abs(z)))
+  return jnp.where(z > 0, positive(jnp.where(z > 0, root, 1)), negative(jnp.where(z > 0, 1, root)))
+
+
+@jax.custom_jvp
+def asinh_root_over(z: Array) -> Array:
+  """arcsinh(√z)/√z, [...], which is arcsin(√−z)/√−z for −1 ≤ z < 0: one function, analytic at 0.
+
+  Its derivative is infinite at −1, and taken at eps − 1 below that.
+  """
+  some = jnp.where(z < -1, -1, z)
+  closed = _by_sign(some, lambda r: jnp.arcsinh(r) / r, lambda r: jnp.arcsin(bound(r, 1)) / r)
+  small = jnp.abs(z) < _ROOT_SERIES
+  return jnp.where(small, _series(_ASINH_ROOT, jnp.where(small, z, 0)), closed)
+
+
+@asinh_root_over.defjvp
+def _asinh_root_over_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By (1/√(1 + z) − f)/(2z)."""
+  (z,), (dz,) = primals, tangents
+  value, small = asinh_root_over(z), jnp.abs(z) < _ROOT_SERIES
+  least = eps(z.dtype) - 1
+  some = jnp.where(small, 1, jnp.where(z > least, z, least))
+  closed = (1 / jnp.sqrt(1 + some) - value) / (2 * some)
+  return value, jnp.where(small, _series(_slope(_ASINH_ROOT), jnp.where(small, z, 0)), closed) * dz
+
+
+@jax.custom_jvp
+def sinh_root_over(z: Array) -> Array:
+  """sinh(√z)/√z, [...], which is sin(√−z)/√−z for z < 0: one function, analytic at 0."""
+  closed = _by_sign(z, lambda r: jnp.sinh(r) / r, lambda r: jnp.sin(r) / r)
+  small = jnp.abs(z) < _ROOT_SERIES
+  return jnp.where(small, _series(_SINH_ROOT, jnp.where(small, z, 0)), closed)
+
+
+@sinh_root_over.defjvp
+def _sinh_root_over_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By (cosh √z − f)/(2z)."""
+  (z,), (dz,) = primals, tangents
+  value, small = sinh_root_over(z), jnp.abs(z) < _ROOT_SERIES
+  closed = (cosh_root(z) - value) / (2 * jnp.where(small, 1, z))
+  return value, jnp.where(small, _series(_slope(_SINH_ROOT), jnp.where(small, z, 0)), closed) * dz
+
+
+@jax.custom_jvp
+def cosh_root(z: Array) -> Array:
+  """Hyperbolic cosine of √z, [...], which is cos √−z for z < 0."""
+  return jnp.where(z == 0, 1, _by_sign(z, jnp.cosh, jnp.cos))
+
+
+@cosh_root.defjvp
+def _cosh_root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (z,), (dz,) = primals, tangents
+  return cosh_root(z), 0.5 * sinh_root_over(z) * dz
+
+
 @jax.custom_jvp
 def arc(h: Array, c: Array) -> Array:
   """Geodesic distance at curvature −c from the half chord h ≥ 0, [...]: (2/√c) arcsinh(√c h).
