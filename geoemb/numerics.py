@@ -308,15 +308,6 @@ def asin_over(x: Array) -> Array:
   return _over(jnp.arcsin, 1 / 6, 3 / 40, x)
 
 
-def asin_over_root(z: Array) -> Array:
-  """arcsin(√z)/√z for 0 ≤ z < 1, [...], with derivatives of every order at 0."""
-  small = z < eps(z.dtype) ** (1 / 4)
-  s = jnp.where(small, z, 0)
-  root = jnp.sqrt(jnp.where(small, 0.25, z))
-  series = 1 + s * (1 / 6 + s * (3 / 40 + s * (5 / 112 + s * (35 / 1152))))
-  return jnp.where(small, series, jnp.arcsin(root) / root)
-
-
 def tanh_over(x: Array) -> Array:
   """tanh(x)/x, [...]."""
   return _over(jnp.tanh, -1 / 3, 2 / 15, x)
@@ -330,6 +321,84 @@ def asinh_over(x: Array) -> Array:
 def artanh_over(x: Array) -> Array:
   """artanh(x)/x, [...]; constant from |x| = 1 − eps on."""
   return _over(jnp.arctanh, 1 / 3, 1 / 5, bound(x, 1 - eps(x.dtype)))
+
+
+def _series(coefficients: list[float], z: Array) -> Array:
+  """Σ coefficients[k] z^k, [...]."""
+  total = jnp.full_like(z, coefficients[-1])
+  for a in coefficients[-2::-1]:
+    total = a + z * total
+  return total
+
+
+# Up to |z| = 1/32 twelve terms of a series in z are exact in float64, and closed forms of the
+# derivative, which cancel as z, are off by 32 eps beyond.
+_ROOT_SERIES = 1 / 32
+_ASINH_ROOT = [(-1) ** k * math.comb(2 * k, k) / (4.0**k * (2 * k + 1)) for k in range(13)]
+_SINH_ROOT = [1 / math.factorial(2 * k + 1) for k in range(13)]
+
+
+def _slope(coefficients: list[float]) -> list[float]:
+  """The coefficients of the derivative of a series."""
+  return [k * a for k, a in enumerate(coefficients)][1:]
+
+
+def _by_sign(z: Array, positive: Callable, negative: Callable) -> Array:
+  """positive(√z) or negative(√−z), [...]."""
+  root = jnp.sqrt(jnp.where(z == 0, 1, jnp.abs(z)))
+  return jnp.where(z > 0, positive(jnp.where(z > 0, root, 1)), negative(jnp.where(z > 0, 1, root)))
+
+
+@jax.custom_jvp
+def asinh_root_over(z: Array) -> Array:
+  """arcsinh(√z)/√z, [...], which is arcsin(√−z)/√−z for −1 ≤ z < 0: one function, analytic at 0.
+
+  Its derivative is infinite at −1, and taken at eps − 1 below that.
+  """
+  some = jnp.where(z < -1, -1, z)
+  closed = _by_sign(some, lambda r: jnp.arcsinh(r) / r, lambda r: jnp.arcsin(bound(r, 1)) / r)
+  small = jnp.abs(z) < _ROOT_SERIES
+  return jnp.where(small, _series(_ASINH_ROOT, jnp.where(small, z, 0)), closed)
+
+
+@asinh_root_over.defjvp
+def _asinh_root_over_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By (1/√(1 + z) − f)/(2z)."""
+  (z,), (dz,) = primals, tangents
+  value, small = asinh_root_over(z), jnp.abs(z) < _ROOT_SERIES
+  least = eps(z.dtype) - 1
+  some = jnp.where(small, 1, jnp.where(z > least, z, least))
+  closed = (1 / jnp.sqrt(1 + some) - value) / (2 * some)
+  return value, jnp.where(small, _series(_slope(_ASINH_ROOT), jnp.where(small, z, 0)), closed) * dz
+
+
+@jax.custom_jvp
+def sinh_root_over(z: Array) -> Array:
+  """sinh(√z)/√z, [...], which is sin(√−z)/√−z for z < 0: one function, analytic at 0."""
+  closed = _by_sign(z, lambda r: jnp.sinh(r) / r, lambda r: jnp.sin(r) / r)
+  small = jnp.abs(z) < _ROOT_SERIES
+  return jnp.where(small, _series(_SINH_ROOT, jnp.where(small, z, 0)), closed)
+
+
+@sinh_root_over.defjvp
+def _sinh_root_over_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By (cosh √z − f)/(2z)."""
+  (z,), (dz,) = primals, tangents
+  value, small = sinh_root_over(z), jnp.abs(z) < _ROOT_SERIES
+  closed = (cosh_root(z) - value) / (2 * jnp.where(small, 1, z))
+  return value, jnp.where(small, _series(_slope(_SINH_ROOT), jnp.where(small, z, 0)), closed) * dz
+
+
+@jax.custom_jvp
+def cosh_root(z: Array) -> Array:
+  """Hyperbolic cosine of √z, [...], which is cos √−z for z < 0."""
+  return jnp.where(z == 0, 1, _by_sign(z, jnp.cosh, jnp.cos))
+
+
+@cosh_root.defjvp
+def _cosh_root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (z,), (dz,) = primals, tangents
+  return cosh_root(z), 0.5 * sinh_root_over(z) * dz
 
 
 @jax.custom_jvp
@@ -357,37 +426,21 @@ def _arc_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def arc_square(square: Array, c: Array) -> Array:
-  """arc(h, c)², [...], from h²: (4/c) arcsinh²(√c h), which is smooth where h² is 0.
+  """arc(h, c)², [...], from h²: 4h² F(c h²)², F of `asinh_root_over`, smooth where h² is 0.
 
-  4h² in the flat limit c → 0. ∂/∂h² = 4 arcsinh(z)/(z √(1 + z²)), z = √c h.
+  c may be negative: then it is (4/−c) arcsin²(√−c h), for −c h² < 1.
   """
-  return 4 * square * jnp.square(_arcsinh_over_root(c * jnp.where(square > 0, square, 0)))
+  return 4 * square * jnp.square(asinh_root_over(c * jnp.where(square > 0, square, 0)))
 
 
 @arc_square.defjvp
 def _arc_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By h² it is 4F/√(1 + c h²)."""
   (square, c), (dsquare, dc) = primals, tangents
   z = c * jnp.where(square > 0, square, 0)
-  slope = 4 * _arcsinh_over_root(z) / jnp.sqrt(1 + z)
-  by_c = 8 * (square * _arcsinh_over_root(z)) * (square * _arcsinh_over_root_slope(z))
-  return arc_square(square, c), slope * dsquare + by_c * dc
-
-
-def _arcsinh_over_root(z: Array) -> Array:
-  """G(z) = arcsinh(√z)/√z for z ≥ 0, [...], with derivatives of every order at 0."""
-  small = z < eps(z.dtype) ** (1 / 4)
-  s = jnp.where(small, z, 0)
-  root = jnp.sqrt(jnp.where(small, 1, z))
-  series = 1 + s * (-1 / 6 + s * (3 / 40 + s * (-5 / 112 + s * (35 / 1152))))
-  return jnp.where(small, series, asinh(root) / root)
-
-
-def _arcsinh_over_root_slope(z: Array) -> Array:
-  """G'(z) = (1/√(1 + z) − G(z))/(2z), [...]."""
-  small = z < eps(z.dtype) ** (1 / 4)
-  s, big = jnp.where(small, z, 0), jnp.where(small, 1, z)
-  series = -1 / 6 + s * (3 / 20 + s * (-15 / 112 + s * (35 / 288)))
-  return jnp.where(small, series, (1 / jnp.sqrt(1 + big) - _arcsinh_over_root(big)) / (2 * big))
+  over, bend = jax.jvp(asinh_root_over, (z,), (jnp.ones_like(z),))
+  by_c = 8 * (square * over) * (square * bend)
+  return arc_square(square, c), 4 * over / jnp.sqrt(1 + z) * dsquare + by_c * dc
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -101,6 +101,24 @@ class SpecialFunctionTest(parameterized.TestCase):
       np.testing.assert_array_equal(value[:2], 1, name)
       self.assertTrue(np.all(np.isfinite(value)) and np.all(np.isfinite(slope)), name)
 
+  @parameterized.product(
+    case=(("asinh_root_over", -0.9, 1e9), ("sinh_root_over", -9.0, 900.0),
+          ("cosh_root", -2.0, 900.0)), dtype=DTYPES,
+  )  # fmt: skip
+  def test_functions_of_a_root_on_both_sides_of_0(self, case, dtype):
+    name, least, top = case
+    f = {
+      "asinh_root_over": lambda t: mp.asinh(mp.sqrt(t)) / mp.sqrt(t) if t else mp.mpf(1),
+      "sinh_root_over": lambda t: mp.sinh(mp.sqrt(t)) / mp.sqrt(t) if t else mp.mpf(1),
+      "cosh_root": lambda t: mp.cosh(mp.sqrt(t)),
+    }[name]
+    x = np.concatenate([-arguments(dtype, 1e-6, -least), arguments(dtype, 1e-6, top)])
+    self.check(getattr(numerics, name), lambda t: mp.re(f(t)), x, 32, 500)
+    value, slope = value_and_slope(getattr(numerics, name), np.zeros(1, dtype))
+    self.assertEqual(value, 1)
+    goal = {"asinh_root_over": -1 / 6, "sinh_root_over": 1 / 6, "cosh_root": 0.5}[name]
+    np.testing.assert_allclose(slope, goal, rtol=np.finfo(dtype).eps)
+
   @parameterized.product(c=(1.0, 0.37, 1e-6), dtype=DTYPES)
   def test_arc(self, c, dtype):
     mp.mp.dps = 50

@@ -112,11 +112,12 @@ def view(m: base.Manifold, table: ArrayLike) -> tuple[np.ndarray, str, bool]:
   if not np.isfinite(x).all():
     raise ValueError("a table must be finite to be drawn")
   dim = x.shape[-1]
-  if m.name != "poincare" and m.name not in _MODELS:
+  name = "poincare" if m.name == "stereographic" and float(m.c) > 0 else m.name
+  if name != "poincare" and name not in _MODELS:
     points = np.pad(x, ((0, 0), (0, max(0, 2 - dim))))
     if dim > 2:
       points = (x - x.mean(axis=0)) @ _principal(x - x.mean(axis=0))
-    what = {"euclidean": "Euclidean"}.get(m.name, m.name.capitalize())
+    what = {"euclidean": "Euclidean"}.get(name, name.capitalize())
     first_two = f", first two principal components of {dim} coordinates"
     return points, what + (" plane" if dim <= 2 else first_two), False
   with jax.enable_x64(True):

@@ -2,20 +2,30 @@
 
 import difflib
 
-from geoemb.manifolds import euclidean, halfspace, horospherical, klein, lorentz, poincare, sphere
+from geoemb.manifolds import (
+  euclidean,
+  halfspace,
+  horospherical,
+  klein,
+  lorentz,
+  poincare,
+  sphere,
+  stereographic,
+)
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Scalar
 
 _MODULES = {
   "euclidean": euclidean, "halfspace": halfspace, "horospherical": horospherical,
   "klein": klein, "lorentz": lorentz, "poincare": poincare, "sphere": sphere,
+  "stereographic": stereographic,
 }  # fmt: skip
 
 NAMES = tuple(_MODULES)
 
 
 def make(name: str, c: Scalar = 1.0) -> Manifold:
-  """The manifold `name` at curvature c > 0, which is |K|.
+  """The manifold `name` at curvature c > 0, which is |K|; for "stereographic" any c, which is −K.
 
   Raises:
     ValueError: no such manifold.

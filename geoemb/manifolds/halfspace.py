@@ -5,7 +5,8 @@ Points and tangents are [..., d], p the first d − 1 entries; leading axes broa
 does is scale lengths, and there is no flat limit.
 Heights are kept within [2^−30, 2^30] in float32, [2^−240, 2^240] in float64, entries of p up to the
 larger: radii of 20.8 and 166, over √c, straight up or down. Points beside the vertical through the
-origin are blurred from e^r = 1/eps on, where their position has no digit left at their height.
+origin are blurred from e^r = 1/eps on, where their position has no digit left at their height;
+those near the origin, whose heights are near 1, by eps and not by eps times their radius.
 Notation: δ = y − x, and the frame v/h of a tangent, whose length is √c times that of v.
 Source: the half-space of [cannon1997hyperbolic] §7.
 """
@@ -24,8 +25,7 @@ from geoemb.typing import Array, Key, Scalar
 def top(dtype: jnp.dtype) -> float:
   """The largest height, and inverse of the smallest: 2^30 in float32, 2^240 in float64.
 
-  A distance is up to twice the logarithm of a quotient top / (1/top), whose derivative by a height
-  has one more power: these are finite.
+  Squared half chords are then at most d·top⁴, which is finite for 256 coordinates.
   """
   return 2.0 ** (jnp.finfo(dtype).maxexp * 15 // 64)
 

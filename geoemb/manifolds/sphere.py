@@ -62,7 +62,7 @@ def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   near = square < 0.25
   square = jnp.where(near, square, 0)
   far = jnp.where(near[..., None], -x, y)  # where dist has a derivative
-  by_series = 4 / c * square * jnp.square(numerics.asin_over_root(square))
+  by_series = 4 / c * square * jnp.square(numerics.asinh_root_over(-square))
   return jnp.where(near, by_series, jnp.square(dist(x, far, c=c)))
 
 

@@ -14,7 +14,7 @@ from matplotlib import collections, text
 from geoemb import manifolds
 from geoemb.analysis import disk
 from geoemb.data import tree
-from geoemb.manifolds import lorentz
+from geoemb.manifolds import halfspace, klein, lorentz
 
 
 def ball(n, dim, seed=0):
@@ -90,6 +90,19 @@ class ViewTest(parameterized.TestCase):
       np.testing.assert_allclose(points, x * c**0.5, rtol=1e-9)
       self.assertEqual("curvature −0.25" in caption, c == 0.25)
 
+  @parameterized.parameters(
+    ("halfspace", halfspace.from_lorentz, "Upper half-space, in the Poincaré disk"),
+    ("klein", klein.from_lorentz, "Beltrami–Klein ball, in the Poincaré disk"),
+    ("stereographic", lorentz.to_poincare, "Poincaré disk"),
+  )
+  def test_other_charts_are_converted(self, name, chart, caption):
+    x = ball(50, 2)
+    with jax.enable_x64(True):
+      table = np.array(chart(lorentz.from_poincare(jnp.asarray(x))))
+    points, found, curved = disk.view(manifolds.make(name), table)
+    np.testing.assert_allclose(points, x, rtol=1e-7, atol=1e-9)
+    self.assertEqual((found, curved), (caption, True))
+
   @parameterized.parameters(3, 10)
   def test_higher_dimensions_keep_the_radius_and_are_labelled(self, dim):
     x = ball(80, dim)
@@ -107,9 +120,10 @@ class ViewTest(parameterized.TestCase):
     ("euclidean", 2, "Euclidean plane"),
     ("euclidean", 5, "Euclidean, first two"),
     ("sphere", 3, "Sphere, first two"),
+    ("stereographic", 2, "Stereographic plane", -1.0),
   )
-  def test_other_geometries_say_so(self, name, coordinates, caption):
-    points, found, curved = disk.view(manifolds.make(name), 5 * ball(30, coordinates))
+  def test_other_geometries_say_so(self, name, coordinates, caption, c=1.0):
+    points, found, curved = disk.view(manifolds.make(name, c), 5 * ball(30, coordinates))
     self.assertStartsWith(found, caption)
     self.assertEqual((points.shape, curved), ((30, 2), False))
 

@@ -8,7 +8,15 @@ import numpy as np
 from absl.testing import parameterized
 
 from geoemb import manifolds, numerics
-from geoemb.manifolds import halfspace, horospherical, klein, lorentz, poincare
+from geoemb.manifolds import (
+  halfspace,
+  horospherical,
+  klein,
+  lorentz,
+  poincare,
+  sphere,
+  stereographic,
+)
 
 DTYPES = ("float32", "float64")
 # Points lie within a radius of about 4, where rounding of the coordinates alone moves a point by
@@ -37,11 +45,18 @@ def draws(m: manifolds.Manifold, dtype: str) -> tuple[jax.Array, ...]:
   return x, y, z, *tangents(x, jnp.stack([lengths, 0.3 * lengths]))
 
 
+NAMES = (*manifolds.NAMES, "round stereographic")
+
+
+def geometry(name: str, c: float) -> manifolds.Manifold:
+  """The geometry `name`, "round" for negative c."""
+  return manifolds.make(name.removeprefix("round "), -c if name.startswith("round ") else c)
+
+
 @functools.cache
 def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
   """Everything the laws are about, from one compiled function."""
-  m = manifolds.make(name, C)
-  fixed = manifolds.make(name)  # affinities are for a fixed c
+  m, fixed = geometry(name, C), geometry(name, 1.0)  # affinities are for a fixed c
 
   def each(f, *args):
     return f(*(jnp.stack(a) for a in zip(*args)))
@@ -106,7 +121,7 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
 
 
 @parameterized.named_parameters(
-  (f"{name}_{dtype}", name, dtype) for name in manifolds.NAMES for dtype in DTYPES
+  (f"{name.replace(' ', '_')}_{dtype}", name, dtype) for name in NAMES for dtype in DTYPES
 )
 class LawsTest(parameterized.TestCase):
   def close(self, name, dtype, a, b, scale=1.0):
@@ -221,9 +236,9 @@ class LawsTest(parameterized.TestCase):
 
 
 class OriginTest(parameterized.TestCase):
-  @parameterized.product(name=manifolds.NAMES, dtype=DTYPES)
+  @parameterized.product(name=NAMES, dtype=DTYPES)
   def test_distances_from_the_origin_have_unit_gradients(self, name, dtype):
-    m = manifolds.make(name, C)
+    m = geometry(name, C)
     with jax.enable_x64(True):
       o = m.origin((200,), 4, dtype)
 
@@ -267,13 +282,14 @@ class SquareTest(parameterized.TestCase):
 
 
 class CurvatureTest(parameterized.TestCase):
-  @parameterized.parameters(*manifolds.NAMES)
+  @parameterized.parameters(*NAMES)
   def test_derivative_by_c_is_that_of_finite_differences(self, name):
-    ops = manifolds.make(name).ops
+    m = geometry(name, C)
+    ops = m.ops
 
     @quick_jit
     def slopes(c, h):
-      x, y, _, u, v = draws(manifolds.make(name, C), "float64")
+      x, y, _, u, v = draws(m, "float64")
 
       def calls(c):
         out = {
@@ -293,15 +309,15 @@ class CurvatureTest(parameterized.TestCase):
 
     with jax.enable_x64(True):
       step = 1e-4 if name == "klein" else 1e-3  # α = 1 − c‖x‖² is small, and changes as much
-      exact, numeric = slopes(jnp.asarray(C), step)
+      exact, numeric = slopes(jnp.asarray(m.c), step)
       for f in exact:
         np.testing.assert_allclose(
           exact[f], numeric[f], rtol=1e-6, atol=1e-6, err_msg=f"{name}.{f}"
         )
 
-  @parameterized.parameters("lorentz", "poincare")
+  @parameterized.parameters("klein", "lorentz", "poincare", "stereographic")
   def test_flat_limit_is_euclidean(self, name):
-    ops, scale = manifolds.make(name).ops, {"lorentz": 1, "poincare": 2}[name]
+    ops, scale = manifolds.make(name).ops, {"klein": 1, "lorentz": 1}.get(name, 2)
     x, y, v = np.random.default_rng(0).standard_normal((3, 10, DIM)).astype(np.float32)
     ask = quick_jit(
       lambda c: (
@@ -323,7 +339,91 @@ HYPERBOLIC = (  # every chart of hyperbolic space, with the way from the Lorentz
   ("horospherical", horospherical.from_lorentz, horospherical.to_lorentz),
   ("klein", klein.from_lorentz, klein.to_lorentz),
   ("poincare", lorentz.to_poincare, lorentz.from_poincare),
+  ("stereographic", lorentz.to_poincare, lorentz.from_poincare),
 )
+
+
+class SignedCurvatureTest(parameterized.TestCase):
+  """`stereographic` at and across c = 0."""
+
+  def values(self, c):
+    x, y, u, v = 0.4 * np.random.default_rng(0).standard_normal((4, 12, DIM))
+    out = {
+      "dist": stereographic.dist(x, y, c=c), "exp": stereographic.exp(x, v, c=c),
+      "log": stereographic.log(x, y, c=c), "transport": stereographic.transport(x, y, v, c=c),
+      "norm": stereographic.norm(x, v, c=c), "inner": stereographic.inner(x, u, v, c=c),
+      "pairwise": stereographic.pairwise(x, y, c=c), "key": stereographic.key(y, c=c),
+      "descend": stereographic.descend(x, u, 0.3, c=c), "query": stereographic.query(x, c=c),
+      "egrad2rgrad": stereographic.egrad2rgrad(x, u, c=c),
+    }  # fmt: skip
+    return out
+
+  @parameterized.parameters(0.0, 1e-9, -1e-9, 1e-3, -1e-3)
+  def test_derivative_by_c_across_0(self, c):
+    h = 3e-3
+
+    @quick_jit
+    def both(c):
+      at = jax.vmap(self.values)(c + h * jnp.array([-3.0, -2, -1, 1, 2, 3]))
+      weights = jnp.array([-1.0, 9, -45, 45, -9, 1]) / (60 * h)
+      numeric = jax.tree.map(lambda a: jnp.tensordot(weights, a, 1), at)
+      forward = jax.jvp(self.values, (c,), (jnp.ones_like(c),))[1]
+      total = jax.grad(lambda c: sum(jnp.sum(a) for a in self.values(c).values()))(c)
+      return forward, numeric, total
+
+    with jax.enable_x64(True):
+      exact, numeric, total = both(jnp.asarray(c))
+    for f in exact:
+      np.testing.assert_allclose(exact[f], numeric[f], rtol=1e-9, atol=1e-9, err_msg=f)
+    expected = sum(np.sum(np.asarray(a)) for a in exact.values())
+    np.testing.assert_allclose(total, expected, rtol=1e-12)
+
+  def test_second_derivative_by_c_at_0_is_finite(self):
+    x, y = 0.4 * np.random.default_rng(0).standard_normal((2, 12, DIM))
+    with jax.enable_x64(True):
+      f = lambda c: stereographic.dist(x, y, c=c).sum()
+      h, c = 1e-3, jnp.asarray(0.0)
+      exact = jax.jit(jax.grad(jax.grad(f)))(c)
+      slope = jax.jit(jax.grad(f))
+      np.testing.assert_allclose(exact, (slope(c + h) - slope(c - h)) / (2 * h), rtol=1e-4)
+
+  def test_positive_c_is_the_ball(self):
+    with jax.enable_x64(True):
+      one, other = facts("stereographic", "float64"), facts("poincare", "float64")
+    for f in ("d(x,y)", "log", "exp log", "P log", "pairwise", "rgrad", "<u,v>"):
+      np.testing.assert_allclose(one[f], other[f], rtol=1e-11, atol=1e-12, err_msg=f)
+
+  def test_negative_c_is_the_sphere(self):
+    with jax.enable_x64(True):
+      f = facts("round stereographic", "float64")
+      x, y, v = (jnp.asarray(f[k]) for k in "xyv")
+
+      def to_sphere(x):
+        s = C * jnp.sum(x * x, -1, keepdims=True)
+        return jnp.concatenate([(1 - s) / np.sqrt(C), 2 * x], -1) / (1 + s)
+
+      push = jax.jit(lambda x, v: jax.jvp(to_sphere, (x,), (v,)))
+      (a, v_a), b = push(x, v), to_sphere(y)
+      found = {
+        "dist": (sphere.dist(a, b, c=C), f["d(x,y)"]),
+        "norm": (sphere.norm(a, v_a, c=C), f["|v|"]),
+        "exp": (sphere.exp(a, v_a, c=C), to_sphere(stereographic.exp(x, v, c=-C))),
+        "log": (sphere.log(a, b, c=C), push(x, jnp.asarray(f["log"]))[1]),
+        "transport": (
+          sphere.transport(a, b, v_a, c=C), push(y, stereographic.transport(x, y, v, c=-C))[1]
+        ),
+      }  # fmt: skip
+    for k, (one, other) in found.items():
+      np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11, err_msg=k)
+
+  def test_antipodes(self):
+    with jax.enable_x64(True):
+      x = jnp.asarray(np.random.default_rng(0).standard_normal((20, DIM)))
+      y = -x / (C * jnp.sum(x * x, -1, keepdims=True))
+      d, slope = jax.vmap(jax.value_and_grad(functools.partial(stereographic.dist, c=-C)))(x, y)
+      log = stereographic.log(x, y, c=-C)
+    np.testing.assert_allclose(d, np.pi / np.sqrt(C), rtol=1e-15)
+    self.assertTrue(np.all(np.isfinite(slope)) and np.all(np.isfinite(log)))
 
 
 class ChartsTest(parameterized.TestCase):
@@ -389,13 +489,14 @@ class ChartsTest(parameterized.TestCase):
           lambda x: x + np.array([3.0, -1, 2, 0]), lambda x: np.e * x, lambda x: x @ turn,
           lambda x: x / np.sum(x * x, axis=-1, keepdims=True),
         ]  # fmt: skip
-      if name in ("klein", "lorentz", "poincare"):
+      if name in ("klein", "lorentz", "poincare", "stereographic"):
         boost = np.eye(DIM + 1)
         boost[:2, :2] = [[np.cosh(1.3), np.sinh(1.3)], [np.sinh(1.3), np.cosh(1.3)]]
         into, out = (lambda x: x, lambda x: x)
         charts = {
           "klein": (klein.to_lorentz, klein.from_lorentz),
           "poincare": (lorentz.from_poincare, lorentz.to_poincare),
+          "stereographic": (lorentz.from_poincare, lorentz.to_poincare),
         }
         if name in charts:
           into, out = (functools.partial(f, c=C) for f in charts[name])

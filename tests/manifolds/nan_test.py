@@ -74,7 +74,10 @@ class NanTest(parameterized.TestCase):
       return out
 
     functions = tuple({**FUNCTIONS, **EXTRA.get(name, {})}.items())
-    for c in (1.0, 0.3, 40.0):
+    curvatures = (1.0, 0.3, 40.0)
+    if name == "stereographic":
+      curvatures += (-1.0, -0.3, -40.0, 0.0, 1e-30, -1e-30)
+    for c in curvatures:
       out = everything(functions, args, jnp.asarray(c, dtype))
       for f, leaves in out.items():
         for part, leaf in enumerate(jax.tree.leaves(leaves)):
@@ -86,7 +89,7 @@ class NanTest(parameterized.TestCase):
             where = "" if row is None or f.startswith("pairwise") else [a[row] for a in args]
             self.fail(f"{name}.{f} at c = {c}: output {part} has {len(bad)} bad, first at {where}")
 
-  @parameterized.parameters("euclidean", "lorentz", "poincare")
+  @parameterized.parameters("euclidean", "lorentz", "poincare", "stereographic")
   def test_zero_curvature_is_finite(self, name):
     ops = manifolds.make(name).ops
 

@@ -361,3 +361,39 @@ class FlatAndRoundTest(parameterized.TestCase):
       np.testing.assert_array_equal(g, 0)
     x = poincare.random(jax.random.key(0), (40,), DIM, scale=1.0)
     np.testing.assert_array_equal(np.diagonal(jax.jit(poincare.pairwise)(x, x)), 0)
+
+
+class SignedCurvatureTest(parameterized.TestCase):
+  # Largest relative error of dist, and of ‖grad d‖ about 1 (on the sphere an angle from antipodes).
+  @parameterized.product(c=(-0.7, 0.0, 0.7), dtype=("float32", "float64"))
+  def test_stereographic(self, c, dtype):
+    mp.mp.dps = 60
+    rng, number = np.random.default_rng(0), np.dtype(dtype).type
+    ops, exact_c = manifolds.make("stereographic").ops, mp.mpf(float(number(c)))
+    x = rng.standard_normal((60, DIM))
+    x *= np.geomspace(1e-3, 0.9 if c > 0 else 30, 60)[:, None] / np.linalg.norm(x, axis=1)[:, None]
+    y = x + np.geomspace(1e-6, 0.05, 60)[::-1, None] * rng.standard_normal((60, DIM))
+    z = 0.15 * rng.standard_normal((60, DIM))
+    pairs = [(x, y), (x, z)]
+    if c < 0:  # a little beside the antipode
+      pairs.append((x, -y / (-c * np.sum(y * y, axis=1, keepdims=True))))
+    x, y = (np.concatenate(a).astype(dtype) for a in zip(*pairs))
+    with jax.enable_x64(True):
+      d, slopes = jax.jit(
+        jax.vmap(jax.value_and_grad(lambda x, y: ops.dist(x, y, c=number(c)), (0, 1)))
+      )(x, y)
+    miss, skew = [], []
+    for i in range(len(x)):
+      a, b = exact(x[i]), exact(y[i])
+      delta = [p - q for p, q in zip(a, b)]
+      alpha = [1 - exact_c * dot(p, p) for p in (a, b)]
+      goal = 2 * mp.sqrt(dot(delta, delta) / (alpha[0] * alpha[1]))
+      if c:
+        root = mp.sqrt(abs(exact_c))
+        goal = 2 / root * (mp.asinh if c > 0 else mp.asin)(0.5 * root * goal)
+      miss.append(float(abs(float(d[i]) - goal) / goal))
+      for g, by in zip(slopes, alpha):
+        skew.append(float(abs(mp.sqrt(dot(exact(g[i]), exact(g[i]))) * by / 2 - 1)))
+    eps = np.finfo(dtype).eps  # measured: up to 3 and 11
+    self.assertLess(max(miss), 10 * eps)
+    self.assertLess(max(skew), 30 * eps)

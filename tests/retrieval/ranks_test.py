@@ -19,7 +19,7 @@ def distances(name, x, y):
   x, y = np.asarray(x, np.longdouble)[:, None], np.asarray(y, np.longdouble)[None]
   square = np.sum((x - y) ** 2, axis=-1)
   xx, yy = np.sum(x * x, axis=-1), np.sum(y * y, axis=-1)
-  if name == "poincare":
+  if name in ("poincare", "stereographic"):
     return np.arccosh(1 + 2 * square / ((1 - xx) * (1 - yy)))
   if name == "lorentz":  # 2 cosh(d) − 2, as a square of the chord in Minkowski space
     return square - ((xx - yy) / (np.sqrt(1 + xx) + np.sqrt(1 + yy))) ** 2
@@ -85,7 +85,7 @@ def mammal_table(name, kind, dim=3):
 
 
 def to_manifold(name, x):
-  if name == "poincare":
+  if name in ("poincare", "stereographic"):
     return x / (1 + np.sqrt(1 + np.sum(x * x, axis=1, keepdims=True)))
   if name == "sphere":
     x = np.concatenate([x, np.full((len(x), 1), 0.5)], axis=1)

@@ -32,7 +32,7 @@ def oracle(manifold, x, y, c):
   """Distances of a point to many, by textbook formulas."""
   square = np.sum((x - y) ** 2, axis=-1)
   xx, yy = np.sum(x * x), np.sum(y * y, axis=-1)
-  if manifold == "poincare":
+  if manifold in ("poincare", "stereographic"):
     return np.arccosh(1 + 2 * c * square / ((1 - c * xx) * (1 - c * yy))) / np.sqrt(c)
   if manifold == "lorentz":
     inner = np.sqrt(1 / c + xx) * np.sqrt(1 / c + yy) - y @ x
