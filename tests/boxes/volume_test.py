@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 from hypothesis import strategies as st
 
 from geoemb.boxes import box as boxes
 from geoemb.boxes import regularizers, temperature, volume
 from geoemb.boxes.box import Box
+
+pytestmark = pytest.mark.slow
 
 DTYPES = ("float32", "float64")
 FIXED = hy.settings(derandomize=True, max_examples=40, deadline=None, database=None)

@@ -254,11 +254,11 @@ class OriginTest(parameterized.TestCase):
 
 
 class SquareTest(parameterized.TestCase):
-  @parameterized.product(name=manifolds.NAMES, dtype=DTYPES)
+  @parameterized.product(name=NAMES, dtype=DTYPES)
   def test_sqdist_is_smooth(self, name, dtype):
     """The square of dist, with its slope; at x = y the Hessian of half of it is the metric."""
     with jax.enable_x64(True):
-      m = manifolds.make(name, jnp.asarray(C, dtype))
+      m = geometry(name, jnp.asarray(C, dtype))
       x, y, _, u, _ = draws(m, dtype)
 
       @quick_jit

@@ -11,6 +11,8 @@ import pytest
 from geoemb import manifolds
 from geoemb.manifolds import means
 
+pytestmark = pytest.mark.slow
+
 C, DIM, N = 0.7, 3, 6
 DTYPES = ("float32", "float64")
 

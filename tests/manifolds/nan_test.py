@@ -5,10 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from geoemb import manifolds
 from geoemb.manifolds import lorentz
+
+pytestmark = pytest.mark.slow
 
 DIM = 3
 

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from geoemb import manifolds
 from geoemb.manifolds import lorentz, poincare
+
+pytestmark = pytest.mark.slow
 
 DIM = 8
 PAIRS = 4

@@ -11,6 +11,8 @@ import pytest
 from geoemb import manifolds
 from geoemb.optim import links, radam, rsgd, schedules
 
+pytestmark = pytest.mark.slow
+
 C, DIM = 0.7, 3
 DTYPES = ("float32", "float64")
 OPTIMIZERS = {
