@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from geoemb import manifolds, numerics
@@ -253,6 +254,7 @@ class OriginTest(parameterized.TestCase):
         np.testing.assert_allclose(found, 1, rtol={"float32": 1e-5, "float64": 1e-13}[dtype])
 
 
+@pytest.mark.slow
 class SquareTest(parameterized.TestCase):
   @parameterized.product(name=NAMES, dtype=DTYPES)
   def test_sqdist_is_smooth(self, name, dtype):
@@ -281,6 +283,7 @@ class SquareTest(parameterized.TestCase):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 class CurvatureTest(parameterized.TestCase):
   @parameterized.parameters(*NAMES)
   def test_derivative_by_c_is_that_of_finite_differences(self, name):
@@ -343,6 +346,7 @@ HYPERBOLIC = (  # every chart of hyperbolic space, with the way from the Lorentz
 )
 
 
+@pytest.mark.slow
 class SignedCurvatureTest(parameterized.TestCase):
   """`stereographic` at and across c = 0."""
 
