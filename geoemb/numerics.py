@@ -6,7 +6,7 @@ input.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,11 @@ def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (x, y), (dx, dy) = primals, tangents
   q = rounded(x / y)  # a select, lest XLA make (x/y)(dy/y) into x dy/y², which is 0/0 for small y
   return q, (dx - q * dy) / y
+
+
+def dot(x: Array, y: Array) -> Array:
+  """Inner products over the last axis, [...]."""
+  return jnp.sum(x * y, axis=-1)
 
 
 def dots(x: Array, y: Array) -> Array:
@@ -71,6 +76,13 @@ def rounded(x: Array) -> Array:
   return bound(x, float(jnp.finfo(x.dtype).max))
 
 
+def two_sum(x: Array, y: Array) -> tuple[Array, Array]:
+  """The rounded sum and what rounding lost, exactly, [...] each: Knuth's."""
+  total = x + y
+  part = total - x
+  return total, (x - (total - part)) + (y - part)
+
+
 def split(x: Array) -> tuple[Array, Array]:
   """High and low half of the digits of x, [...] each, with hi + lo = x and hi·hi' exact.
 
@@ -100,7 +112,7 @@ def co_square(x: Array, c: Array) -> Array:
   """
   p = pow2(jnp.sqrt(pow2(c)))
   m = c / jnp.where(p > 0, p * p, 1)  # in [1, 4), exact; 0 for c = 0
-  # Flat, and summed apart: on CPUs XLA's loops over short rows take four times as long.
+  # Flat, and summed apart: on CPUs XLA's loops over short rows take twice as long.
   z = x.reshape(-1) * p  # exact; ‖z‖ < 1 inside
   grid = 2.0 ** (jnp.finfo(x.dtype).nmant // 2)  # squares then are on 2^-22 or 2^-52
   hi = jnp.round(z * grid) / grid
@@ -323,7 +335,7 @@ def artanh_over(x: Array) -> Array:
   return _over(jnp.arctanh, 1 / 3, 1 / 5, bound(x, 1 - eps(x.dtype)))
 
 
-def _series(coefficients: list[float], z: Array) -> Array:
+def _series(coefficients: Sequence[float], z: Array) -> Array:
   """Σ coefficients[k] z^k, [...]."""
   total = jnp.full_like(z, coefficients[-1])
   for a in coefficients[-2::-1]:
@@ -569,14 +581,6 @@ _K1_OVER_K0 = (
 EULER_GAMMA = 0.57721566490153286
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
-  """Σ cₖ xᵏ, [...]."""
-  value = jnp.full_like(x, coefficients[-1])
-  for c in coefficients[-2::-1]:
-    value = value * x + c
-  return value
-
-
 @jax.custom_jvp
 def log_k0(w: Array) -> Array:
   """Logarithm of the modified Bessel function K0(x) by w = log(x/2), [...], for any x = 2eʷ.
@@ -597,15 +601,15 @@ def _log_k0(w: Array) -> tuple[Array, Array]:
   n, h = range(10), [sum(1 / j for j in range(1, k + 1)) for k in range(11)]
   i0 = [1 / math.factorial(k) ** 2 for k in n]
   i1 = [1 / (math.factorial(k) * math.factorial(k + 1)) for k in n]
-  k0 = lead * _polynomial(i0, q) + _polynomial([h[k] * i0[k] for k in n], q)
+  k0 = lead * _series(i0, q) + _series([h[k] * i0[k] for k in n], q)
   mean = [(h[k] + h[k + 1]) / 2 * i1[k] for k in n]
-  x_k1 = 1 - 2 * q * (lead * _polynomial(i1, q) + _polynomial(mean, q))
+  x_k1 = 1 - 2 * q * (lead * _series(i1, q) + _series(mean, q))
   # x ≥ 1
   end = math.log(slope_max(w.dtype) / 2)
   u = jnp.where(near, 0, jnp.where(w > end, end, w))
   x = 2 * jnp.exp(u)
-  scaled = _polynomial(_K0_SCALED[0], 1 / x) / _polynomial(_K0_SCALED[1], 1 / x)
-  slope = -x * (_polynomial(_K1_OVER_K0[0], 1 / x) / _polynomial(_K1_OVER_K0[1], 1 / x))
+  scaled = _series(_K0_SCALED[0], 1 / x) / _series(_K0_SCALED[1], 1 / x)
+  slope = -x * (_series(_K1_OVER_K0[0], 1 / x) / _series(_K1_OVER_K0[1], 1 / x))
   past = jnp.where(w > end, w - end, 0)
   far = 0.5 * (math.log(math.pi / 4) - u) + jnp.log(scaled) - x + slope * past
   return jnp.where(near, jnp.log(k0), rounded(far)), jnp.where(near, -x_k1 / k0, slope)

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.typing import Array, Scalar
 
 
@@ -21,7 +22,7 @@ def softplus(theta: Array, *, least: Scalar = 1e-6) -> Array:
 def exponential(theta: Array) -> Array:
   """The temperature exp θ, [...], within the square roots of the least and the largest number."""
   limit = math.log(float(jnp.finfo(theta.dtype).max)) / 2
-  return jnp.exp(jnp.clip(theta, -limit, limit))
+  return jnp.exp(numerics.bound(theta, limit))
 
 
 def bounded(theta: Array, *, low: Scalar, high: Scalar) -> Array:

@@ -79,8 +79,8 @@ class Manifold:
 
   def displacement(self, x: Array, y: Array) -> Array:
     """An array whose floating-point sum with x is y as closely as the chart tells points apart."""
-    plain = not hasattr(self.ops, "displacement")
-    return y - x if plain else self.ops.displacement(x, y, c=self.c)
+    own = getattr(self.ops, "displacement", None)
+    return own(x, y, c=self.c) if own else y - x
 
   def random(
     self,
@@ -128,9 +128,10 @@ class Manifold:
     """Points [..., d] in the form in which distances from one to many share work.
 
     A tree whose leaves have the leading axes of x; `dist`, `pairwise` and `pairwise_affinity` take
-    it in place of x.
+    it in place of x. It is x itself where there is nothing worth keeping beside it.
     """
-    return self.ops.lift(x, c=self.c)
+    own = getattr(self.ops, "lift", None)
+    return own(x, c=self.c) if own else x
 
   def pairwise(self, x: Array, y: Array) -> Array:
     """Distances of every x [..., n, d] to every y [..., m, d] by inner products, [..., n, m]."""

@@ -31,11 +31,6 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   return u * u
 
 
-def lift(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The points x: there is nothing worth keeping beside them."""
-  return x
-
-
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Distance ‖x − y‖, [...]; its gradient is 0 at x = y."""
   return numerics.safe_norm(x - y)

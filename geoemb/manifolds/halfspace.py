@@ -59,16 +59,11 @@ def _coframe(h: Array, g: Array) -> Array:
   return numerics.bound(g, numerics.divide(_longest_frame(g.dtype), h)) * h
 
 
-def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [...]."""
-  return jnp.sum(x * y, axis=-1)
-
-
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: u·v/(c h²)."""
   c = jnp.asarray(c, x.dtype)
   _, h = _split(x)
-  return _dot(_frame(h, u), _frame(h, v)) / c
+  return numerics.dot(_frame(h, u), _frame(h, v)) / c
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -80,11 +75,6 @@ def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Squared length of a tangent, [..., 1]: one second moment per point, so directions stay."""
   return inner(x, u, u, c=c)[..., None]
-
-
-def lift(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The points x: there is nothing worth keeping beside them."""
-  return x
 
 
 def _gap(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
@@ -111,11 +101,10 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
 def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
   c = jnp.asarray(c, x.dtype)
-  (p_x, h_x), (p_y, h_y) = _split(x), _split(y)
-  delta = jnp.concatenate([p_y - p_x, (h_y - h_x)[..., None]], axis=-1)
+  delta, h_x, h_y, _ = _gap(x, y)
   b = numerics.divide(delta, jnp.sqrt(h_x * h_y)[..., None])
   b = numerics.bound(b, numerics.root_max(x.dtype))
-  return numerics.arc_square(0.25 * _dot(b, b), jnp.ones_like(c)) / c
+  return numerics.arc_square(0.25 * numerics.dot(b, b), jnp.ones_like(c)) / c
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
@@ -151,7 +140,7 @@ def _shoot(x: Array, frame: Array, longest: Array) -> Array:
   rising = up > 0
   fall = jnp.where(
     rising,
-    numerics.divide(1 + _dot(flat, flat), jnp.where(rising, cosh + up, 1)),
+    numerics.divide(1 + numerics.dot(flat, flat), jnp.where(rising, cosh + up, 1)),
     cosh - jnp.where(rising, 0, up),
   )
   end = numerics.divide(h, fall)
@@ -177,7 +166,7 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   delta, h_x, h_y, half = _gap(x, y)
   over = numerics.asinh_over(half) / numerics.hypot1(half)
   flat, up = delta[..., :-1], delta[..., -1]
-  turn = numerics.divide(0.5 * (_dot(flat, flat) + up * (h_x + h_y)), h_y)
+  turn = numerics.divide(0.5 * (numerics.dot(flat, flat) + up * (h_x + h_y)), h_y)
   return _join(flat * (over * numerics.divide(h_x, h_y))[..., None], over * turn)
 
 
@@ -190,9 +179,9 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   w = numerics.unit(_join(delta[..., :-1], h_x + h_y))
   frame = _frame(h_x, v)
   (w, w_h), (flat, up) = ((a[..., :-1], a[..., -1]) for a in (w, frame))
-  along = _dot(w, flat)
+  along = numerics.dot(w, flat)
   flat = flat + (2 * (w_h * up - along))[..., None] * w
-  up = up - 2 * (w_h * along + _dot(w, w) * up)
+  up = up - 2 * (w_h * along + numerics.dot(w, w) * up)
   return _join(flat, up) * h_y[..., None]
 
 
@@ -262,7 +251,7 @@ def _centered(x: Array) -> tuple[Array, Array, Array]:
   """The point x less the origin [..., d], the square of that and the height, [...]."""
   p, h = _split(x)
   x = _join(p, h - 1)
-  return x, _dot(x, x), h
+  return x, numerics.dot(x, x), h
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -310,7 +299,7 @@ def from_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   most = top(x.dtype)
   x = jnp.sqrt(c) * numerics.bound(x, most / jnp.sqrt(c))
   first, rest = x[..., 0], x[..., 1:]
-  flat = _dot(rest, rest)
+  flat = numerics.dot(rest, rest)
   t = jnp.sqrt(1 + first * first + flat)
   ahead = first > 0
   fall = jnp.where(
@@ -324,7 +313,7 @@ def to_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   """The same point in the Lorentz chart, [..., d]: X = (h² + ‖p‖² − 1, 2 p)/(2 h), X = √c x."""
   c = jnp.asarray(c, x.dtype)
   p, h = _split(x)
-  first = numerics.divide(0.5 * ((h - 1) * (h + 1) + _dot(p, p)), h)
+  first = numerics.divide(0.5 * ((h - 1) * (h + 1) + numerics.dot(p, p)), h)
   rest = numerics.divide(p, h[..., None])
   return jnp.concatenate([first[..., None], rest], axis=-1) / jnp.sqrt(c)
 

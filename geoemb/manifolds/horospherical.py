@@ -57,30 +57,18 @@ def _frame(s: Array, v: Array) -> tuple[Array, Array]:
   return numerics.bound(flat, limit), numerics.bound(v[..., 0], limit)
 
 
-def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [...]."""
-  return jnp.sum(x * y, axis=-1)
-
-
-def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
-  """The rounded sum and what rounding lost, exactly."""
-  total = x + y
-  part = total - x
-  return total, (x - (total - part)) + (y - part)
-
-
 @jax.custom_jvp
 def _moved(p: tuple[Array, Array, Array], step: Array) -> tuple[Array, Array, Array]:
   """The position p + step in three parts without overlap, largest first."""
-  first, low = _two_sum(p[0], step)
-  second, lower = _two_sum(p[1], low)
+  first, low = numerics.two_sum(p[0], step)
+  second, lower = numerics.two_sum(p[1], low)
   return _ordered(first, second, p[2] + lower)
 
 
 def _ordered(first: Array, second: Array, third: Array) -> tuple[Array, Array, Array]:
-  second, third = _two_sum(second, third)
-  first, second = _two_sum(first, second)
-  second, third = _two_sum(second, third)
+  second, third = numerics.two_sum(second, third)
+  first, second = numerics.two_sum(first, second)
+  second, third = numerics.two_sum(second, third)
   return first, second, third
 
 
@@ -94,9 +82,9 @@ def _moved_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
 @jax.custom_jvp
 def _between(p: tuple[Array, Array, Array], q: tuple[Array, Array, Array]) -> Array:
   """The difference q − p, [..., d − 1], rounded once."""
-  first, low = _two_sum(q[0], -p[0])
-  second, lower = _two_sum(q[1], -p[1])
-  first, rest = _two_sum(first, second)
+  first, low = numerics.two_sum(q[0], -p[0])
+  second, lower = numerics.two_sum(q[1], -p[1])
+  first, rest = numerics.two_sum(first, second)
   return first + (rest + (low + (lower + (q[2] - p[2]))))
 
 
@@ -138,7 +126,7 @@ def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   s, _ = _parts(x)
   (u_p, u_s), (v_p, v_s) = _frame(s, u), _frame(s, v)
-  return (_dot(u_p, v_p) + u_s * v_s) / c
+  return (numerics.dot(u_p, v_p) + u_s * v_s) / c
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -157,11 +145,6 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   return inner(x, u, u, c=c)[..., None]
 
 
-def lift(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The points x: there is nothing worth keeping beside them."""
-  return x
-
-
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...]: (2/√c) arcsinh √(‖b‖²/4 + sinh²(δ/2)); its gradient is 0 at x = y."""
   c = jnp.asarray(c, x.dtype)
@@ -174,7 +157,7 @@ def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
   c = jnp.asarray(c, x.dtype)
   b, delta, _, _ = _gap(x, y)
-  square = 0.25 * _dot(b, b) + jnp.square(jnp.sinh(0.5 * delta))
+  square = 0.25 * numerics.dot(b, b) + jnp.square(jnp.sinh(0.5 * delta))
   return numerics.arc_square(square, jnp.ones_like(c)) / c
 
 
@@ -212,7 +195,7 @@ def _shoot(x: Array, flat: Array, up: Array, longest: Array) -> Array:
   rising = up > 0
   fall = jnp.where(
     rising,
-    (1 + _dot(flat, flat)) / jnp.where(rising, cosh + up, 1),
+    (1 + numerics.dot(flat, flat)) / jnp.where(rising, cosh + up, 1),
     cosh - jnp.where(rising, 0, up),
   )
   small = 2 * jnp.square(jnp.sinh(0.5 * jnp.where(length < 1, length, 0))) - up  # fall − 1
@@ -245,7 +228,7 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   half = numerics.hypot(0.5 * numerics.norm(b), sinh)
   over, cosh = numerics.asinh_over(half), numerics.hypot1(half)
   flat = b * (over * numerics.divide(jnp.exp(-0.5 * delta), cosh) * jnp.exp(s))[..., None]
-  up = 0.5 * _dot(b, numerics.divide(b, cosh[..., None]))
+  up = 0.5 * numerics.dot(b, numerics.divide(b, cosh[..., None]))
   up = up + sinh * numerics.divide(2 * jnp.cosh(0.5 * delta), cosh)
   return _join(over * up, flat)
 
@@ -260,9 +243,9 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   b, cosh = 0.5 * b, jnp.cosh(0.5 * delta)
   root = numerics.hypot(numerics.norm(b), cosh)
   b, cosh = numerics.divide(b, root[..., None]), numerics.divide(cosh, root)
-  along = _dot(b, flat)
+  along = numerics.dot(b, flat)
   flat = flat + (2 * (cosh * up - along))[..., None] * b
-  up = up - 2 * (cosh * along + _dot(b, b) * up)
+  up = up - 2 * (cosh * along + numerics.dot(b, b) * up)
   return _join(up, flat * jnp.exp(s_y)[..., None])
 
 
@@ -281,7 +264,7 @@ def displacement(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   cut = lambda z: (z[..., 1 + i * n : 1 + (i + 1) * n] for i in range(3))
   (x1, x2, x3), (y1, y2, y3) = cut(x), cut(y)
   u1 = y1 - x1
-  y2, low = _two_sum(y2, y1 - (x1 + u1))
+  y2, low = numerics.two_sum(y2, y1 - (x1 + u1))
   u2 = y2 - x2
   u3 = (y3 + low + (y2 - (x2 + u2))) - x3
   return jnp.concatenate([y[..., :1] - x[..., :1], u1, u2, u3], axis=-1)
@@ -354,7 +337,7 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] with inner product 2 h_x cosh(√c d), resolved to eps of its terms."""
   s, p = _parts(x)
   p = sum(p[::-1])
-  square = _dot(p, p) + jnp.exp(2 * s)
+  square = numerics.dot(p, p) + jnp.exp(2 * s)
   return jnp.concatenate([-2 * p, jnp.ones_like(s)[..., None], square[..., None]], axis=-1)
 
 
@@ -363,7 +346,7 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   s, p = _parts(y)
   p = sum(p[::-1])
   q = numerics.bound(p * jnp.exp(-0.5 * s)[..., None], numerics.root_max(y.dtype))
-  square, inverse = _dot(q, q) + jnp.exp(s), jnp.exp(-s)[..., None]
+  square, inverse = numerics.dot(q, q) + jnp.exp(s), jnp.exp(-s)[..., None]
   return jnp.concatenate([p * inverse, square[..., None], inverse], axis=-1)
 
 
@@ -376,7 +359,7 @@ def from_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   x = numerics.bound(jnp.sqrt(c) * numerics.bound(x, numerics.root_max(x.dtype) / jnp.sqrt(c)),
                      numerics.root_max(x.dtype))  # fmt: skip
   first, rest = x[..., 0], x[..., 1:]
-  flat = _dot(rest, rest)
+  flat = numerics.dot(rest, rest)
   t = jnp.sqrt(1 + first * first + flat)
   ahead = first > 0
   height = jnp.where(ahead, (t + first) / (1 + flat), 1 / (t - jnp.where(ahead, 0, first)))
@@ -392,7 +375,7 @@ def to_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   s, p = _parts(x)
   most, root = numerics.root_max(x.dtype), jnp.exp(-0.5 * s)[..., None]
   p = numerics.bound(sum(p[::-1]) * root, math.sqrt(most))
-  first = jnp.sinh(s) + 0.5 * _dot(p, p)
+  first = jnp.sinh(s) + 0.5 * numerics.dot(p, p)
   return jnp.concatenate([first[..., None], numerics.bound(p * root, most)], -1) / jnp.sqrt(c)
 
 

@@ -7,64 +7,40 @@ A radius r has α = 1/cosh²(√c r), the square of what it has in the Poincaré
 coordinates moves a point by eps·e^(2√c r)/4: half the depth of the ball for the same digits.
 Notation: α_x = 1 − c‖x‖², δ = y − x, s = √(α_x α_y) and g = √(α_x‖δ‖² + c(x·δ)²), for which
 sinh(√c d) = √c g/s. α is the one difference that has to be taken.
+The farthest radius, at `ball.proj`'s α of 8 eps, is 7.6/√c in float32 and 17.7/√c in float64.
 Points outside the ball are treated as if α were the smallest number it can round to.
 Source: the Klein model of [cannon1997hyperbolic] §7; exp, log and transport are those of the
 Lorentz model, divided by time.
 """
 
 import sys
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import base, lorentz
-from geoemb.typing import Array, Key, Scalar
-
-# proj puts points at √c‖x‖ = 1 − 4 eps and leaves those below 1 − 2 eps alone, as in the Poincaré
-# ball. α is then 8 eps, and the farthest radius log(4/8 eps)/2√c: 7.6/√c in float32, 17.7/√c in
-# float64.
-_MARGIN = 4
-
-
-def _alpha(x: Array, c: Array) -> Array:
-  """α = 1 − c‖x‖², [...], at least eps/2."""
-  alpha, least = numerics.co_square(x, c), 0.5 * numerics.eps(x.dtype)
-  return jnp.where(alpha > least, alpha, least)
-
-
-def _tangent(v: Array, c: Array) -> Array:
-  """The tangent v with entries up to a size no tangent in the ball has: 1.6e4/√c in float32.
-
-  It leaves room for the powers of 1/α ≤ 2/eps in the metric, in transport and in their derivatives.
-  """
-  return numerics.bound(v, numerics.root_max(v.dtype) * numerics.eps(v.dtype) ** 2 / jnp.sqrt(c))
-
-
-def _point(x: Array, c: Array) -> Array:
-  """The point x with entries up to 2/√c: in the ball they are at most 1/√c."""
-  return numerics.bound(x, 2 / jnp.sqrt(c))
-
-
-def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [...]."""
-  return jnp.sum(x * y, axis=-1)
+from geoemb.manifolds import ball, base, lorentz
+from geoemb.manifolds.ball import Lifted as Lifted
+from geoemb.manifolds.ball import lift as lift
+from geoemb.manifolds.ball import origin as origin
+from geoemb.manifolds.ball import proj as proj
+from geoemb.manifolds.ball import random as random
+from geoemb.manifolds.ball import retract as retract
+from geoemb.typing import Array, Scalar
 
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: u·v/α + c(x·u)(x·v)/α²."""
   c = jnp.asarray(c, x.dtype)
-  alpha, x, u, v = _alpha(x, c), _point(x, c), _tangent(u, c), _tangent(v, c)
-  return (_dot(u, v) + c * (_dot(x, u) / alpha) * _dot(x, v)) / alpha
+  alpha, x, u, v = ball.alpha(x, c), ball.point(x, c), ball.tangent(u, c), ball.tangent(v, c)
+  return (numerics.dot(u, v) + c * (numerics.dot(x, u) / alpha) * numerics.dot(x, v)) / alpha
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  alpha, x, u = _alpha(x, c), _point(x, c), _tangent(u, c)
+  alpha, x, u = ball.alpha(x, c), ball.point(x, c), ball.tangent(u, c)
   # as a length of d + 1 entries: their squares alone would underflow
-  along = jnp.sqrt(c) * _dot(x, u)[..., None]
+  along = jnp.sqrt(c) * numerics.dot(x, u)[..., None]
   u = jnp.broadcast_to(jnp.sqrt(alpha)[..., None] * u, (*along.shape[:-1], u.shape[-1]))
   return numerics.safe_norm(jnp.concatenate([u, along], axis=-1)) / alpha
 
@@ -74,25 +50,13 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   return inner(x, u, u, c=c)[..., None]
 
 
-class Lifted(NamedTuple):
-  """Points with their α, which is costly to find."""
-
-  x: Array  # [..., d]
-  alpha: Array  # [...]
-
-
-def lift(x: Array | Lifted, *, c: Scalar = 1.0) -> Lifted:
-  """Points in the form in which distances from one to many share work, or those already in it."""
-  return x if isinstance(x, Lifted) else Lifted(x, _alpha(x, jnp.asarray(c, x.dtype)))
-
-
 def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array]:
   """δ [..., d] and s, g/s, [...]."""
   (x, alpha_x), (y, alpha_y) = x, y
-  x, y = _point(x, c), _point(y, c)
+  x, y = ball.point(x, c), ball.point(y, c)
   delta = y - x
-  along = _dot(x, delta)
-  g = numerics.safe_sqrt(alpha_x * _dot(delta, delta) + c * along * along, 0)
+  along = numerics.dot(x, delta)
+  g = numerics.safe_sqrt(alpha_x * numerics.dot(delta, delta) + c * along * along, 0)
   s = jnp.sqrt(alpha_x) * jnp.sqrt(alpha_y)
   return delta, s, g / s
 
@@ -111,10 +75,10 @@ def sqdist(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
-  x, y = _point(x, c), _point(y, c)
+  x, y = ball.point(x, c), ball.point(y, c)
   delta = y - x
-  along = _dot(x, delta)
-  square = (_dot(delta, delta) + c * along * (along / alpha_x)) / alpha_y  # g²/s²
+  along = numerics.dot(x, delta)
+  square = (numerics.dot(delta, delta) + c * along * (along / alpha_x)) / alpha_y  # g²/s²
   return 0.25 * numerics.arc_square(square, c)
 
 
@@ -129,16 +93,16 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> 
   length = norm(x, v, c=c)
   v = v if limit is None else numerics.shorten(v, length, limit)
   length = length if limit is None else jnp.where(length > limit, limit, length)
-  x, v = _point(x, c), _tangent(v, c)
-  alpha, length = _alpha(x, c), jnp.sqrt(c) * length
+  x, v = ball.point(x, c), ball.tangent(v, c)
+  alpha, length = ball.alpha(x, c), jnp.sqrt(c) * length
   # tanh is 1 in float64 too from 20 on, and 1/cosh² still a number at 40
   over = length > 40
   short = jnp.where(over, 40 / jnp.where(over, length, 1), 1)
   v, length = v * short[..., None], jnp.where(over, 40, length)
-  t, q = numerics.tanh_over(length), c * _dot(x, v) / alpha
+  t, q = numerics.tanh_over(length), c * numerics.dot(x, v) / alpha
   outward = q > 0
   inward = jnp.where(outward, 0, t * q)
-  square = jnp.square(1 / jnp.cosh(length)) + t * t * c * _dot(v, v) / alpha
+  square = jnp.square(1 / jnp.cosh(length)) + t * t * c * numerics.dot(v, v) / alpha
   den = jnp.where(outward, 1 + t * jnp.where(outward, q, 0), square / (1 - inward))
   return proj(x + numerics.divide(t, den)[..., None] * v, c=c)
 
@@ -159,28 +123,19 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """
   x, y = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, v.dtype)
-  v = _tangent(v, c)
+  v = ball.tangent(v, c)
   delta, s, sinh = _gap(x, y, c)
   cosh = numerics.hypot1(jnp.sqrt(c) * sinh)
-  turn = _dot(_point(x.x, c), v) * (1 + s / x.alpha) + _dot(delta, v)
+  turn = numerics.dot(ball.point(x.x, c), v) * (1 + s / x.alpha) + numerics.dot(delta, v)
   turn = c * turn / (s * (1 + cosh))
   return (jnp.sqrt(y.alpha) / jnp.sqrt(x.alpha))[..., None] * (v - turn[..., None] * delta)
-
-
-def proj(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The point x, or where it is beyond √c‖x‖ = 1 − 2 eps its multiple at 1 − 4 eps, [..., d]."""
-  c = jnp.asarray(c, x.dtype)
-  small = numerics.eps(x.dtype)
-  n = jnp.sqrt(c) * numerics.safe_norm(x)
-  out = n > 1 - _MARGIN // 2 * small
-  return x * jnp.where(out, (1 - _MARGIN * small) / jnp.where(out, n, 1), 1)[..., None]
 
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient, [..., d]: α (g − c(x·g) x), the inverse metric α (I − c x xᵀ)."""
   c = jnp.asarray(c, x.dtype)
-  alpha, x = _alpha(x, c), _point(x, c)
-  return alpha[..., None] * (g - (c * _dot(x, g))[..., None] * x)
+  alpha, x = ball.alpha(x, c), ball.point(x, c)
+  return alpha[..., None] * (g - (c * numerics.dot(x, g))[..., None] * x)
 
 
 def descend(
@@ -188,31 +143,6 @@ def descend(
 ) -> Array:
   """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d]; longer steps are cut to `limit`."""
   return exp(x, -rate * egrad2rgrad(x, g, c=c), c=c, limit=limit)
-
-
-def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """The point x + v, projected, [..., d]."""
-  return proj(x + v, c=c)
-
-
-def random(
-  key: Key,
-  shape: tuple[int, ...],
-  dim: int,
-  *,
-  scale: Scalar = 1e-3,
-  c: Scalar = 1.0,
-  dtype: jnp.dtype = jnp.float32,
-) -> Array:
-  """Points uniform in [−scale, scale] per coordinate, projected, [*shape, dim]."""
-  return proj(scale * jax.random.uniform(key, (*shape, dim), dtype, minval=-1, maxval=1), c=c)
-
-
-def origin(
-  shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32, *, c: Scalar = 1.0
-) -> Array:
-  """Zeros, [*shape, dim]."""
-  return jnp.zeros((*shape, dim), dtype)
 
 
 def pairwise(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
@@ -242,7 +172,7 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
 def to_lorentz(x: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """The same point in the Lorentz chart, [..., d]: x/√α."""
   x, alpha = lift(x, c=c)
-  return _point(x, jnp.asarray(c, x.dtype)) / jnp.sqrt(alpha)[..., None]
+  return ball.point(x, jnp.asarray(c, x.dtype)) / jnp.sqrt(alpha)[..., None]
 
 
 def from_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
@@ -250,7 +180,7 @@ def from_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   root = jnp.sqrt(c)
   x = numerics.bound(x, numerics.root_max(x.dtype) / jnp.where(root > 1, root, 1))
-  return proj(x / jnp.sqrt(1 + c * _dot(x, x))[..., None], c=c)
+  return proj(x / jnp.sqrt(1 + c * numerics.dot(x, x))[..., None], c=c)
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

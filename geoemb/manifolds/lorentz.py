@@ -34,11 +34,6 @@ def _time(r: Array, c: Array) -> Array:
   return jnp.sqrt(1 + c * r * r)
 
 
-def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [...]."""
-  return jnp.sum(x * y, axis=-1)
-
-
 def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
   """The parts of a tangent u at x.
 
@@ -48,7 +43,7 @@ def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
   """
   r = numerics.norm(x)
   n = x / jnp.where(r > 0, r, 1)[..., None]
-  u_r = _dot(n, u)
+  u_r = numerics.dot(n, u)
   u_s = u - u_r[..., None] * n
   t = _time(r, c)
   w = u_r / t
@@ -69,7 +64,7 @@ def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
 @jax.custom_jvp
 def _inner(x: Array, u: Array, v: Array, c: Array) -> Array:
   (u_s, _, u_w, _), (v_s, _, v_w, _) = _split(x, u, c), _split(x, v, c)
-  return _dot(u_s, v_s) + u_w * v_w
+  return numerics.dot(u_s, v_s) + u_w * v_w
 
 
 @_inner.defjvp
@@ -82,8 +77,10 @@ def _inner_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (_, u_r, u_w, u_c), (_, v_r, v_w, v_c) = _split(x, u, c), _split(x, v, c)
   r = numerics.norm(x)
   slope = r / (1 + c * r * r)
-  by_x = u_r * _dot(v_c, dx) + v_r * _dot(u_c, dx)
-  tangent = _dot(v_c, du) + _dot(u_c, dv) - slope * (c * by_x + r * (u_w * v_w) * dc)
+  by_x = u_r * numerics.dot(v_c, dx) + v_r * numerics.dot(u_c, dx)
+  tangent = (
+    numerics.dot(v_c, du) + numerics.dot(u_c, dv) - slope * (c * by_x + r * (u_w * v_w) * dc)
+  )
   return _inner(x, u, v, c), tangent
 
 
@@ -108,8 +105,8 @@ def _norm_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   some = jnp.where(length > 0, length, 1)
   slope = r / (1 + c * r * r)
   covector = covector / some[..., None]
-  tangent = _dot(covector, du) - slope * (
-    c * u_r * _dot(covector, dx) + 0.5 * r * w / some * w * dc
+  tangent = numerics.dot(covector, du) - slope * (
+    c * u_r * numerics.dot(covector, dx) + 0.5 * r * w / some * w * dc
   )
   return length, tangent
 
@@ -118,7 +115,7 @@ def _norm_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def _length(x: Array, u: Array, c: Array) -> Array:
   """`_norm` for entries within `_cap`, without care for squares that underflow."""
   u_s, _, w, _ = _split(x, u, c)
-  return jnp.sqrt(_dot(u_s, u_s) + w * w)
+  return jnp.sqrt(numerics.dot(u_s, u_s) + w * w)
 
 
 _length.defjvp(_norm_jvp)
@@ -127,11 +124,6 @@ _length.defjvp(_norm_jvp)
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Squared length of a tangent, [..., 1]: one second moment per point, so directions stay."""
   return inner(x, u, u, c=c)[..., None]
-
-
-def lift(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The points x: there is nothing worth keeping beside them."""
-  return x
 
 
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -165,7 +157,7 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
   t_x, t_y = _time(r_x, c), _time(r_y, c)
   delta = x - y
   r_sum = r_x + r_y
-  rho = _dot(delta, x + y) / jnp.where(r_sum > 0, r_sum, 1)
+  rho = numerics.dot(delta, x + y) / jnp.where(r_sum > 0, r_sum, 1)
   # sinh(a − b) = (sinh² a − sinh² b) / (sinh a cosh b + cosh a sinh b)
   mixed = r_x * t_y + r_y * t_x
   sigma = rho * (r_sum / jnp.where(mixed > 0, mixed, 1))
@@ -174,9 +166,9 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
   # derivative multiplies it by T². Beyond 120° the latter is the badly known one, and w is large.
   # The origin has no direction, and is at right angles to nothing.
   middle = n_x + n_y
-  mm = _dot(middle, middle)
+  mm = numerics.dot(middle, middle)
   acute = (mm > 1) & (r_x > 0) & (r_y > 0)
-  w = w - jnp.where(acute, _dot(w, middle) / jnp.where(acute, mm, 1), 0)[..., None] * middle
+  w = w - jnp.where(acute, numerics.dot(w, middle) / jnp.where(acute, mm, 1), 0)[..., None] * middle
   h_r = sigma / jnp.sqrt(2 * (1 + jnp.sqrt(1 + c * sigma * sigma)))
   h_s = jnp.sqrt(r_x) * jnp.sqrt(r_y) * 0.5 * numerics.norm(w)
   h = jnp.sqrt(h_r * h_r + h_s * h_s)
@@ -219,7 +211,7 @@ def _half_chord_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   by_y = -r_x[..., None] * w - n_y * (sigma / t_y)[..., None]
   tau = rho * ((r_x + r_y) / (t_x + t_y))
   by_c = -0.5 * (tau / t_x) * (tau / t_y)
-  return h, scale * (_dot(by_x, dx) + _dot(by_y, dy) + by_c * dc)
+  return h, scale * (numerics.dot(by_x, dx) + numerics.dot(by_y, dy) + by_c * dc)
 
 
 @jax.custom_jvp
@@ -234,9 +226,9 @@ def _half_chord_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Arra
   (x, y, c), (dx, dy, dc) = primals, tangents
   a, b = numerics.bound(x, _cap(c)), numerics.bound(y, _cap(c))
   t_a, t_b = _time(numerics.norm(a), c), _time(numerics.norm(b), c)
-  tau = _dot(a - b, a + b) / (t_a + t_b)
+  tau = numerics.dot(a - b, a + b) / (t_a + t_b)
   by_c = -0.25 * (tau / t_a) * (tau / t_b)
-  along = _dot(_covector(x, y, c), dx) + _dot(_covector(y, x, c), dy)
+  along = numerics.dot(_covector(x, y, c), dx) + numerics.dot(_covector(y, x, c), dy)
   return _half_chord_square(*primals), 0.5 * along + by_c * dc
 
 
@@ -281,7 +273,7 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
   h = _half_chord(x, y, c)
   v = numerics.bound(v, cap)
-  k = numerics.divide(c * _dot(_covector(x, y, c), v), 2 * (1 + c * h * h))
+  k = numerics.divide(c * numerics.dot(_covector(x, y, c), v), 2 * (1 + c * h * h))
   return v - k[..., None] * (x + y)
 
 
@@ -319,7 +311,7 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   cap = _cap(c)
   x = numerics.bound(x, cap)
-  along = c * _dot(x, numerics.bound(g, cap))
+  along = c * numerics.dot(x, numerics.bound(g, cap))
   return g + numerics.bound(along, cap)[..., None] * x
 
 
@@ -345,7 +337,7 @@ def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
   xx, lost = numerics.bounded_square(x, most)
   gg, wild = numerics.bounded_square(g, numerics.root_max(x.dtype) ** 2)
   beyond = lost | wild
-  s, n = jnp.where(beyond, 0, _dot(x, g)), jnp.where(beyond, 0, jnp.sqrt(gg))
+  s, n = jnp.where(beyond, 0, numerics.dot(x, g)), jnp.where(beyond, 0, jnp.sqrt(gg))
   length = jnp.sqrt(c) * rate * numerics.hypot(n, jnp.sqrt(c) * s)
   longest = jnp.minimum(math.asinh(numerics.root_max(x.dtype)), jnp.sqrt(c) * limit)
   over = length > longest
@@ -457,14 +449,14 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   """
   c = jnp.asarray(c, x.dtype)
   x = numerics.bound(x, _cap(c))
-  return jnp.concatenate([-x, jnp.sqrt(1 + c * _dot(x, x))[..., None]], axis=-1)
+  return jnp.concatenate([-x, jnp.sqrt(1 + c * numerics.dot(x, x))[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y and (T_y − 1)/c."""
   c = jnp.asarray(c, y.dtype)
   y = numerics.bound(y, _cap(c))
-  return jnp.concatenate([y, _height(_dot(y, y), c)[..., None]], axis=-1)
+  return jnp.concatenate([y, _height(numerics.dot(y, y), c)[..., None]], axis=-1)
 
 
 def to_ambient(x: Array, *, c: Scalar = 1.0) -> Array:

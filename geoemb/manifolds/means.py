@@ -87,7 +87,7 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
     go = lambda s: (s.count < max_steps) & ((s.value < s.last) | (s.count == 0))
     first = _Step(start, value(start), jnp.asarray(jnp.inf, y.dtype), jnp.int32(0))
     x = jax.lax.while_loop(go, better, first).x
-    # The sum of squares is flat at its least: one more step halves the digits that are missing.
+    # The sum of squares is flat at its least: one more step doubles the digits.
     last = m.exp(x, -inverse(jax.linearize(pull, x)[1], pull(x)))
     return jnp.where(jnp.all(jnp.isfinite(last)), last, x)
 

@@ -9,73 +9,37 @@ Source: [nickel2017poincare] §3; exp and log from [ganea2018hnn] lemma 2, rearr
 """
 
 import sys
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import base
-from geoemb.typing import Array, Key, Scalar
-
-# proj puts points at √c‖x‖ = 1 − 4 eps, and leaves those below 1 − 2 eps alone: coordinates are
-# rounded after the scaling, by up to 1 eps of the norm, and stay inside. α is then 8 eps, and the
-# farthest radius log(4/8 eps)/√c: 15.2/√c in float32, 35.3/√c in float64.
-_MARGIN = 4
-
-
-def _alpha(x: Array, c: Array) -> Array:
-  """α = 1 − c‖x‖², [...], at least eps/2."""
-  alpha, least = numerics.co_square(x, c), 0.5 * numerics.eps(x.dtype)
-  return jnp.where(alpha > least, alpha, least)
-
-
-def _tangent(v: Array, c: Array) -> Array:
-  """The tangent v with entries up to a size no tangent in the ball has: 1.6e4/√c in float32.
-
-  It leaves room for the powers of λ ≤ 4/eps in the metric, in transport and in their derivatives.
-  """
-  return numerics.bound(v, numerics.root_max(v.dtype) * numerics.eps(v.dtype) ** 2 / jnp.sqrt(c))
-
-
-def _point(x: Array, c: Array) -> Array:
-  """The point x with entries up to 2/√c: in the ball they are at most 1/√c."""
-  return numerics.bound(x, 2 / jnp.sqrt(c))
-
-
-def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [...]."""
-  return jnp.sum(x * y, axis=-1)
+from geoemb.manifolds import ball, base
+from geoemb.manifolds.ball import Lifted as Lifted
+from geoemb.manifolds.ball import lift as lift
+from geoemb.manifolds.ball import origin as origin
+from geoemb.manifolds.ball import proj as proj
+from geoemb.manifolds.ball import random as random
+from geoemb.manifolds.ball import retract as retract
+from geoemb.typing import Array, Scalar
 
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: λ² u·v."""
   c = jnp.asarray(c, x.dtype)
-  lam = 2 / _alpha(x, c)
-  return lam * lam * _dot(_tangent(u, c), _tangent(v, c))
+  lam = 2 / ball.alpha(x, c)
+  return lam * lam * numerics.dot(ball.tangent(u, c), ball.tangent(v, c))
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]: λ‖u‖; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  return 2 / _alpha(x, c) * numerics.safe_norm(_tangent(u, c))
+  return 2 / ball.alpha(x, c) * numerics.safe_norm(ball.tangent(u, c))
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Squared length of a tangent, [..., 1]: one second moment per point, so directions stay."""
   return inner(x, u, u, c=c)[..., None]
-
-
-class Lifted(NamedTuple):
-  """Points with their α, which is costly to find."""
-
-  x: Array  # [..., d]
-  alpha: Array  # [...]
-
-
-def lift(x: Array | Lifted, *, c: Scalar = 1.0) -> Lifted:
-  """Points in the form in which distances from one to many share work, or those already in it."""
-  return x if isinstance(x, Lifted) else Lifted(x, _alpha(x, jnp.asarray(c, x.dtype)))
 
 
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -86,7 +50,7 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
-  chord = numerics.norm(_point(x, c) - _point(y, c))
+  chord = numerics.norm(ball.point(x, c) - ball.point(y, c))
   return numerics.arc(chord / (jnp.sqrt(alpha_x) * jnp.sqrt(alpha_y)), c)
 
 
@@ -94,8 +58,8 @@ def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
-  delta = _point(x, c) - _point(y, c)
-  return numerics.arc_square(_dot(delta, delta) / alpha_x / alpha_y, c)
+  delta = ball.point(x, c) - ball.point(y, c)
+  return numerics.arc_square(numerics.dot(delta, delta) / alpha_x / alpha_y, c)
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
@@ -107,15 +71,15 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> 
   """
   c = jnp.asarray(c, x.dtype)
   v = v if limit is None else numerics.shorten(v, norm(x, v, c=c), limit)
-  x, v = _point(x, c), _tangent(v, c)
-  alpha = _alpha(x, c)
+  x, v = ball.point(x, c), ball.tangent(v, c)
+  alpha = ball.alpha(x, c)
   half = jnp.sqrt(c) * numerics.safe_norm(v) / alpha
   # tanh is 1 in float64 too from 20 on; a shorter vector keeps v / α from overflowing
   short = jnp.where(half > 64, 64 / jnp.where(half > 64, half, 1), 1)
   u = (numerics.tanh_over(half * short) * short / alpha)[..., None] * v
   x_u = x + u
-  uu = c * _dot(u, u)
-  den = c * _dot(x_u, x_u) + alpha * (1 - uu)
+  uu = c * numerics.dot(u, u)
+  den = c * numerics.dot(x_u, x_u) + alpha * (1 - uu)
   return proj(x + (alpha / jnp.where(den > 0, den, 1))[..., None] * (u + uu[..., None] * x), c=c)
 
 
@@ -125,9 +89,9 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   Its direction is −x ⊕ y, which is α_x (y−x) − c‖y−x‖² x over a positive number.
   """
   c = jnp.asarray(c, x.dtype)
-  x, y = _point(x, c), _point(y, c)
+  x, y = ball.point(x, c), ball.point(y, c)
   delta = y - x
-  alpha, alpha_y = _alpha(x, c), _alpha(y, c)
+  alpha, alpha_y = ball.alpha(x, c), ball.alpha(y, c)
   n = numerics.norm(delta)
   both = jnp.sqrt(alpha) * jnp.sqrt(alpha_y)
   over = numerics.asinh_over(jnp.sqrt(c) * n / both)  # √c d/2 over its argument
@@ -143,29 +107,20 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   so that a short move near the boundary stays a small rotation.
   """
   c = jnp.asarray(c, x.dtype)
-  x, y, v = _point(x, c), _point(y, c), _tangent(v, c)
+  x, y, v = ball.point(x, c), ball.point(y, c), ball.tangent(v, c)
   delta = y - x
-  alpha, alpha_y = _alpha(x, c), _alpha(y, c)
-  p, s, n = _dot(x, v), _dot(delta, v), c * _dot(delta, delta)
-  along = (2 * c * _dot(x, delta) - alpha) * p - (1 - alpha) * s
+  alpha, alpha_y = ball.alpha(x, c), ball.alpha(y, c)
+  p, s, n = numerics.dot(x, v), numerics.dot(delta, v), c * numerics.dot(delta, delta)
+  along = (2 * c * numerics.dot(x, delta) - alpha) * p - (1 - alpha) * s
   turn = along[..., None] * delta + (alpha * s - n * p)[..., None] * x
   scale = 2 * c / (alpha * alpha_y + n)
   return (alpha_y / alpha)[..., None] * (v + scale[..., None] * turn)
 
 
-def proj(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The point x, or where it is beyond √c‖x‖ = 1 − 2 eps its multiple at 1 − 4 eps, [..., d]."""
-  c = jnp.asarray(c, x.dtype)
-  small = numerics.eps(x.dtype)
-  n = jnp.sqrt(c) * numerics.safe_norm(x)
-  out = n > 1 - _MARGIN // 2 * small
-  return x * jnp.where(out, (1 - _MARGIN * small) / jnp.where(out, n, 1), 1)[..., None]
-
-
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient, [..., d]: g/λ²."""
   c = jnp.asarray(c, x.dtype)
-  return ((0.5 * _alpha(x, c)) ** 2)[..., None] * g
+  return ((0.5 * ball.alpha(x, c)) ** 2)[..., None] * g
 
 
 def descend(
@@ -184,7 +139,7 @@ def descend(
 
 @jax.custom_jvp
 def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
-  alpha = _alpha(x, c)
+  alpha = ball.alpha(x, c)
   gg, beyond = numerics.bounded_square(g, numerics.root_max(x.dtype) ** 2)
   half = 0.25 * rate * alpha * jnp.sqrt(c * jnp.where(beyond, 0, gg))  # √c times half the length
   most = jnp.minimum(64, 0.5 * jnp.sqrt(c) * limit)  # 64 as in `exp`
@@ -194,13 +149,13 @@ def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
   k = jnp.where(beyond, 0, -0.25 * alpha * numerics.tanh_over(half) * short)  # u = k g
   uu = jnp.tanh(half) ** 2
   sum_x_u = x + k[..., None] * g
-  den = c * _dot(sum_x_u, sum_x_u) + alpha * (1 - uu)
+  den = c * numerics.dot(sum_x_u, sum_x_u) + alpha * (1 - uu)
   by = alpha / jnp.where(den > 0, den, 1)
   alpha_y = by * (1 - uu)
   small = numerics.eps(x.dtype)
-  out = alpha_y < _MARGIN * small
+  out = alpha_y < ball.MARGIN * small
   root = jnp.sqrt(1 - jnp.where(out, alpha_y, 0))
-  past = jnp.where(out, root / (1 - _MARGIN * small), 1)
+  past = jnp.where(out, root / (1 - ball.MARGIN * small), 1)
   # Quotients, which XLA finds once a row: products it would find anew for every coordinate.
   return ((1 + by * uu) / past)[..., None] * x + (by * k / past)[..., None] * g
 
@@ -213,31 +168,6 @@ def _descend_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return exp(x, -rate * egrad2rgrad(x, g, c=c), c=c, limit=limit)
 
   return _descend(*primals), jax.jvp(plain, primals, tangents)[1]
-
-
-def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
-  """The point x + v, projected, [..., d]: the step of [nickel2017poincare] eq. 4."""
-  return proj(x + v, c=c)
-
-
-def random(
-  key: Key,
-  shape: tuple[int, ...],
-  dim: int,
-  *,
-  scale: Scalar = 1e-3,
-  c: Scalar = 1.0,
-  dtype: jnp.dtype = jnp.float32,
-) -> Array:
-  """Points uniform in [−scale, scale] per coordinate, projected, [*shape, dim]."""
-  return proj(scale * jax.random.uniform(key, (*shape, dim), dtype, minval=-1, maxval=1), c=c)
-
-
-def origin(
-  shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32, *, c: Scalar = 1.0
-) -> Array:
-  """Zeros, [*shape, dim]."""
-  return jnp.zeros((*shape, dim), dtype)
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
@@ -301,16 +231,16 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   Resolves that to about eps·(‖x‖² + ‖y‖²)/α_y.
   """
   c = jnp.asarray(c, x.dtype)
-  x = _point(x, c)
-  return jnp.concatenate([-2 * x, 1 + c * _dot(x, x)[..., None]], axis=-1)
+  x = ball.point(x, c)
+  return jnp.concatenate([-2 * x, 1 + c * numerics.dot(x, x)[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y/α_y and ‖y‖²/α_y."""
   c = jnp.asarray(c, y.dtype)
-  y = _point(y, c)
-  features = jnp.concatenate([y, _dot(y, y)[..., None]], axis=-1)
-  return features / _alpha(y, c)[..., None]
+  y = ball.point(y, c)
+  features = jnp.concatenate([y, numerics.dot(y, y)[..., None]], axis=-1)
+  return features / ball.alpha(y, c)[..., None]
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

@@ -37,11 +37,6 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   return inner(x, u, u, c=c)[..., None]
 
 
-def lift(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The points x: there is nothing worth keeping beside them."""
-  return x
-
-
 def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...]: (2/√c) atan2(‖x − y‖, ‖x + y‖), accurate at 0 and at antipodes."""
   c = jnp.asarray(c, x.dtype)

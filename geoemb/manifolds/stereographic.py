@@ -11,17 +11,16 @@ Source: the formulas of [ganea2018hnn] §2, which are algebraic in c but for tan
 """
 
 import sys
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import base
+from geoemb.manifolds.ball import MARGIN, Lifted
+from geoemb.manifolds.ball import origin as origin
 from geoemb.typing import Array, Key, Scalar
 
-# As in the Poincaré ball: proj puts points at √c‖x‖ = 1 − 4 eps and leaves those below 1 − 2 eps.
-_MARGIN = 4
 # Limits on the entries of tangents, and of points as c → 0, as powers of `numerics.root_max`.
 _LONGEST, _FARTHEST = 7 / 16, 3 / 8
 
@@ -38,7 +37,7 @@ def _alpha(x: Array, c: Array) -> Array:
   x = _point(x, c)
   inside = numerics.co_square(x, jnp.where(ball, c, 1))
   inside = jnp.where(inside > least, inside, least)
-  return jnp.where(ball, inside, 1 - jnp.where(ball, 0, c) * _dot(x, x))
+  return jnp.where(ball, inside, 1 - jnp.where(ball, 0, c) * numerics.dot(x, x))
 
 
 def _tangent(v: Array, c: Array) -> Array:
@@ -60,16 +59,11 @@ def _point(x: Array, c: Array) -> Array:
   return numerics.bound(x, jnp.where((c != 0) & (limit < most), limit, most))
 
 
-def _dot(x: Array, y: Array) -> Array:
-  """Inner products over the last axis, [...]."""
-  return jnp.sum(x * y, axis=-1)
-
-
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: λ² u·v."""
   c = jnp.asarray(c, x.dtype)
   lam = 2 / _alpha(x, c)
-  return lam * lam * _dot(_tangent(u, c), _tangent(v, c))
+  return lam * lam * numerics.dot(_tangent(u, c), _tangent(v, c))
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -81,13 +75,6 @@ def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Squared length of a tangent, [..., 1]: one second moment per point, so directions stay."""
   return inner(x, u, u, c=c)[..., None]
-
-
-class Lifted(NamedTuple):
-  """Points with their α, which is costly to find."""
-
-  x: Array  # [..., d]
-  alpha: Array  # [...]
 
 
 def lift(x: Array | Lifted, *, c: Scalar = 1.0) -> Lifted:
@@ -113,7 +100,7 @@ def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array]:
   long, short = jnp.where(first, x, y), jnp.where(first, y, x)
   long, short = (jnp.where(far[..., None], a, 1) for a in (long, short))
   c = jnp.where(far, c, -1)
-  square = _dot(long, long)
+  square = numerics.dot(long, long)
   cosine = numerics.norm(long - (c * square)[..., None] * short)
   cosine = cosine / (jnp.sqrt(square) * jnp.where(far, both, 1))
   sine = jnp.sqrt(-c) * jnp.where(far, h, 1)
@@ -133,7 +120,7 @@ def sqdist(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
   delta = _point(x, c) - _point(y, c)
-  square = _dot(delta, delta) / alpha_x / alpha_y
+  square = numerics.dot(delta, delta) / alpha_x / alpha_y
   far = (c * square < -0.5)[..., None]  # beyond a right angle on the sphere
   apart = jnp.where(far, x, 0), jnp.where(far, y, 0.1)  # where dist has all derivatives
   near = numerics.arc_square(jnp.where(far[..., 0], 0, square), c)
@@ -153,14 +140,14 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> 
   x, v = _point(x, c), _tangent(v, c)
   alpha, ball = _alpha(x, c), c > 0
   a = v / alpha[..., None]
-  w = c * _dot(a, a)
+  w = c * numerics.dot(a, a)
   over = w > 1024  # √w = 32: tanh is 1 in float64 too from 20 on
   short = jnp.where(over, 32 / jnp.sqrt(jnp.where(over, w, 1)), 1)
   a, w = a * short[..., None], jnp.where(over, 1024, w)
   cosh, sinh = numerics.cosh_root(w), numerics.sinh_root_over(w)
   step, turn = sinh[..., None] * a, w * sinh * sinh
   inside = jnp.where(ball, c, 0) * jnp.sum(jnp.square(cosh[..., None] * x + step), -1) + alpha
-  d = cosh * (cosh + 2 * c * _dot(x, step)) + (c * _dot(x, x)) * turn
+  d = cosh * (cosh + 2 * c * numerics.dot(x, step)) + (c * numerics.dot(x, x)) * turn
   # Elsewhere this derivative, and a value that is accurate where the end is far out.
   r = numerics.norm(x)
   n = x / jnp.where(r > 0, r, 1)[..., None]
@@ -197,8 +184,8 @@ def transport(x: Array | Lifted, y: Array | Lifted, v: Array, *, c: Scalar = 1.0
   delta, h, _, cosh = _gap(x, y, c)
   alpha, at, v = x.alpha, _point(x.x, c), _tangent(v, c)
   some = cosh > numerics.eps(c.dtype)
-  p, s, n = _dot(at, v), _dot(delta, v), c * _dot(delta, delta)
-  along = (2 * c * _dot(at, delta) - alpha) * p - (1 - alpha) * s
+  p, s, n = numerics.dot(at, v), numerics.dot(delta, v), c * numerics.dot(delta, delta)
+  along = (2 * c * numerics.dot(at, delta) - alpha) * p - (1 - alpha) * s
   cosh = jnp.where(some, cosh, 1)
   scale = jnp.where(some, 2 * c / (alpha * y.alpha) / (cosh * cosh), 0)
   turn = (scale * along)[..., None] * delta + (scale * (alpha * s - n * p))[..., None] * at
@@ -216,8 +203,8 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
   most = jnp.where(c != 0, jnp.finfo(x.dtype).max, numerics.root_max(x.dtype) ** _FARTHEST)
   x = numerics.bound(x, most.astype(x.dtype))
   n = _root(c) * numerics.safe_norm(x)
-  out = (c != 0) & (n > jnp.where(c > 0, 1 - _MARGIN // 2 * small, small**-0.5))
-  cap = jnp.where(c > 0, 1 - _MARGIN * small, small**-0.5)
+  out = (c != 0) & (n > jnp.where(c > 0, 1 - MARGIN // 2 * small, small**-0.5))
+  cap = jnp.where(c > 0, 1 - MARGIN * small, small**-0.5)
   return x * jnp.where(out, cap / jnp.where(out, n, 1), 1)[..., None]
 
 
@@ -252,13 +239,6 @@ def random(
   return proj(scale * jax.random.uniform(key, (*shape, dim), dtype, minval=-1, maxval=1), c=c)
 
 
-def origin(
-  shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32, *, c: Scalar = 1.0
-) -> Array:
-  """Zeros, [*shape, dim]."""
-  return jnp.zeros((*shape, dim), dtype)
-
-
 def pairwise(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """Distances of x [..., n, d] to y [..., m, d], [..., n, m], from ‖x‖² + ‖y‖² − 2x·y.
 
@@ -269,7 +249,7 @@ def pairwise(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
   x, y = _point(x, c), _point(y, c)
-  total = _dot(x, x)[..., :, None] + _dot(y, y)[..., None, :]
+  total = numerics.dot(x, x)[..., :, None] + numerics.dot(y, y)[..., None, :]
   length = numerics.safe_sqrt(total - 2 * numerics.dots(x, y), numerics.noise(x.dtype) * total)
   h = length / (jnp.sqrt(alpha_x)[..., :, None] * jnp.sqrt(alpha_y)[..., None, :])
   z = c * h * h
@@ -291,14 +271,14 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   """
   c = jnp.asarray(c, x.dtype)
   x = _point(x, c)
-  return jnp.concatenate([-2 * x, 1 + c * _dot(x, x)[..., None]], axis=-1)
+  return jnp.concatenate([-2 * x, 1 + c * numerics.dot(x, x)[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y/α_y and ‖y‖²/α_y."""
   c = jnp.asarray(c, y.dtype)
   alpha, y = _alpha(y, c), _point(y, c)
-  features = jnp.concatenate([y, _dot(y, y)[..., None]], axis=-1)
+  features = jnp.concatenate([y, numerics.dot(y, y)[..., None]], axis=-1)
   return features / alpha[..., None]
 
 
