@@ -204,6 +204,8 @@ def run(command: Command, started: float) -> str:
     module = experiment.load()
     if hasattr(module, "cpu_threads"):
       cpu.limit_threads(module.cpu_threads(config))
+    if hasattr(module, "cpu_devices"):
+      cpu.make_devices(module.cpu_devices(config))
     # The module's own class: the declarations were executed apart from it.
     metrics = module.run(module.Config(**{f: getattr(config, f) for f in plain}), workdir)
     result = results.write(

@@ -50,6 +50,8 @@ class Config:
   hard_negatives: int = 8  # remembered per source; 0 for none
   hard_weight: float = 1.0  # of a remembered negative in the loss
   hard_from: float = 8  # passes before they count
+  replicas: int = 1  # devices, or cores of a CPU, that train side by side
+  local_steps: int = 1024  # of each replica before they agree, at most half a pass of all
   word2vec: bool = False  # write embedding.w2v.txt too
   seed: int = 0
 
@@ -119,6 +121,11 @@ def get_config(variant: str = "mammals") -> Config:
 def cpu_threads(config: Config) -> int | None:
   """One for small batches; see geoemb/harness/cpu.py."""
   return hierarchy.cpu_threads(config)
+
+
+def cpu_devices(config: Config) -> int:
+  """One a replica; see geoemb/harness/replicas.py."""
+  return hierarchy.cpu_devices(config)
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:

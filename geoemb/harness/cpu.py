@@ -1,8 +1,9 @@
-"""How many threads XLA computes with on a CPU."""
+"""How many threads and devices XLA computes with on a CPU."""
 
 import os
 
 _VARIABLES = ("PJRT_NPROC", "NPROC")  # in XLA's order
+_DEVICES = "--xla_force_host_platform_device_count"
 _OURS = "GEOEMB_LIMITED_THREADS"  # the process that set the first of them, so no child mistakes it
 
 
@@ -44,3 +45,13 @@ def free_threads() -> bool:
   del os.environ[_VARIABLES[0]], os.environ[_OURS]
   jax.extend.backend.clear_backends()
   return True
+
+
+def make_devices(n: int) -> None:
+  """Has XLA's CPU client offer n devices, each of which computes on a core of its own.
+
+  It works only before jax creates its first array. A number in XLA_FLAGS wins.
+  """
+  flags = os.environ.get("XLA_FLAGS", "")
+  if n > 1 and _DEVICES not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} {_DEVICES}={n}".strip()

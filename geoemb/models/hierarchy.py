@@ -4,6 +4,7 @@ What an experiment decides (geometry, optimizer, first table) it passes in; the 
 that are read here are those of `Settings`.
 """
 
+import math
 import os
 from collections.abc import Callable
 from typing import Protocol
@@ -19,6 +20,7 @@ from geoemb.analysis import disk
 from geoemb.data import edge_list, splits, tree, wordnet
 from geoemb.data.hierarchy import Hierarchy, reduce
 from geoemb.graphs import sampling
+from geoemb.harness import replicas
 from geoemb.manifolds import Manifold
 from geoemb.models import ranked
 from geoemb.optim import schedules
@@ -58,6 +60,8 @@ class Settings(Protocol):
   hard_negatives: int
   hard_weight: float
   hard_from: float
+  replicas: int
+  local_steps: int
   word2vec: bool
   seed: int
 
@@ -72,6 +76,11 @@ def load(config: Settings) -> Hierarchy:
 def cpu_threads(config: Settings) -> int | None:
   """One thread of XLA's for small steps, whose operations are too short to hand around."""
   return 1 if config.batch_size <= 512 else None
+
+
+def cpu_devices(config: Settings) -> int:
+  """One a replica."""
+  return config.replicas
 
 
 def run(
@@ -140,11 +149,36 @@ def run(
     r = _ranks(m, state, edges, sources=some)
     return {"mean_rank": r.mean_rank, "map": r.map, "radius": _radius(m, state.rows.table)}
 
+  if config.replicas > 1:
+    take, sample, state, per_round = _side_by_side(config, m, tx, take, sample, state, per_epoch)
+    # A run of no steps stays one; the last round is a whole one.
+    steps, batch = math.ceil(steps / per_round), batch * per_round
   fit = harness.fit(
     take, sample, state, key_train, steps=steps, workdir=workdir, items_per_step=batch,
     evaluate=evaluate, eval_every=max(1, steps // 20),
   )  # fmt: skip
   return _finish(config, workdir, graph, m, fit.state, held_out)
+
+
+def _side_by_side(
+  config: Settings,
+  m: Manifold,
+  tx: optax.GradientTransformation,
+  take: Callable,
+  sample: Callable,
+  state: ranked.State,
+  per_epoch: int,
+) -> tuple[Callable, Callable, ranked.State, int]:
+  """Step, sample and state of rounds of local steps, and how many steps a round has."""
+  mesh = replicas.mesh(config.replicas)
+  # Replicas that did not agree for a pass would each have learned all of a small graph.
+  most = max(1, per_epoch // (2 * config.replicas))
+  local_steps = min(config.local_steps, most)
+  logging.info("%d replicas agree after %d steps each", config.replicas, local_steps)
+  take, sample = replicas.local_steps(
+    take, sample, ranked.merge(tx, m), mesh=mesh, steps=local_steps
+  )
+  return take, sample, replicas.place(state, mesh), config.replicas * local_steps
 
 
 def _first(config: Settings, key: Array, m: Manifold, edges: np.ndarray, n: int) -> tuple:

@@ -199,6 +199,24 @@ def step(
   return take_hard if hard_weight else take
 
 
+def merge(tx: optax.GradientTransformation, m: Manifold) -> Callable[[State, State, str], State]:
+  """(old, new, axis) → one state of those of an axis's devices, for `replicas.local_steps`.
+
+  A cache of hard negatives is that of the first device that has changed it.
+  """
+
+  def agree(old: State, new: State, axis: str) -> State:
+    count = old.count + jax.lax.psum(new.count - old.count, axis)
+    me, none = jax.lax.axis_index(axis), jax.lax.axis_size(axis)
+    changed = jnp.any(new.hard != old.hard, axis=-1)
+    first = jax.lax.pmin(jnp.where(changed, me, none), axis)
+    theirs = jax.lax.psum(jnp.where((first == me)[:, None], new.hard, 0), axis)
+    cache = jnp.where((first < none)[:, None], theirs, old.hard)
+    return State(rows.merge(tx, m, old.rows, new.rows, axis), cache, count)
+
+  return agree
+
+
 def _ranking(
   score: Score, batch: sampling.Batch, x: Array, *dense: Array
 ) -> tuple[Array, Array, Array]:

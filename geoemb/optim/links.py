@@ -61,10 +61,10 @@ def clip_norm(
   return optax.stateless(lambda v, x: jax.tree.map(clip, v, x))
 
 
-def _carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
+def carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
   """The state with its tangents transported from points x to y."""
 
-  def carry(node: PyTree) -> PyTree:
+  def move(node: PyTree) -> PyTree:
     if type(node) not in TANGENTS:
       return node
     moved = {
@@ -72,7 +72,7 @@ def _carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
     }
     return node._replace(**moved)
 
-  return jax.tree.map(carry, state, is_leaf=lambda node: type(node) in TANGENTS)
+  return jax.tree.map(move, state, is_leaf=lambda node: type(node) in TANGENTS)
 
 
 def riemannian(
@@ -110,7 +110,7 @@ def riemannian(
     go = functools.partial(m.exp, limit=max_step) if by_exp else m.retract
     y = jax.tree.map(go, x, v)
     # y − x is exact where x and y are close; proj's margin absorbs what apply_updates rounds.
-    return jax.tree.map(m.displacement, x, y), _carry(m, state, x, y)
+    return jax.tree.map(m.displacement, x, y), carry(m, state, x, y)
 
   return optax.GradientTransformation(inner.init, update)
 

@@ -4,6 +4,7 @@ Works with every optax transformation whose links act on rows independently: opt
 has a row per table row is gathered and written back with it, the rest (step counts) is shared.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from geoemb.manifolds import Manifold
+from geoemb.optim import links
 from geoemb.typing import Array, PyTree
+
+_MERGED = 8192  # rows that are merged at a time, at most
+# Distance from which on devices that moved a row the same way count as one: they have each gone to
+# where its neighbours want it. Without, nouns at rate 18 fly apart after 512 steps on two devices.
+_REACH = 0.2
 
 
 class State(NamedTuple):
@@ -85,3 +93,79 @@ def update(
   ]
   table = state.table.at[write].set(x, mode="drop")
   return State(table, dense, jax.tree.unflatten(treedef, leaves), slot), out[1] if has_aux else out
+
+
+def merge(
+  tx: optax.GradientTransformation, m: Manifold, old: State, new: State, axis: str
+) -> State:
+  """One state of those that the devices of an axis have come to from `old`: their changes add up.
+
+  A row x that one device has moved is as it left it; one that several have moved, to y₁, y₂ …, is
+  at exp_x Σ log_x(yᵢ), a step that is shortened to the longest of theirs or to 0.2. Its rows of the
+  optimizer's state are the means of theirs, tangents being carried to that point first. Changes of
+  dense parameters and counts of steps are summed, the rest of the optimizer's state is averaged.
+
+  It costs a pass over the table on every device, so it is for rounds of many steps.
+
+  Args:
+    tx: as in `update`.
+    m: manifold of the table.
+    old: state that all devices started from.
+    new: state of this device.
+    axis: name of the axis, as for jax.lax.psum.
+  """
+  total = functools.partial(jax.lax.psum, axis_name=axis)
+  n = new.table.shape[0]
+  moved = jnp.any(new.table != old.table, axis=tuple(range(1, new.table.ndim)))
+  count = total(moved.astype(jnp.int32))
+  is_row = _row_leaves(tx, new.table, new.dense)
+  befores, treedef = jax.tree.flatten(old.opt)
+  afters = jax.tree.leaves(new.opt)
+  wide = lambda k, x: k.reshape(-1, *[1] * (x.ndim - 1))
+
+  def alone(before: Array, after: Array) -> Array:
+    """What no or one device has moved, to the bit."""
+    mine = total(jnp.where(wide(moved, after), after, 0))
+    return jnp.where(wide(count == 0, before), before, mine)
+
+  def change(before: Array, after: Array) -> Array:
+    return before + total(after - before)
+
+  def shared(before: Array, after: Array) -> Array:
+    whole = jnp.issubdtype(after.dtype, jnp.integer)
+    return change(before, after) if whole else jax.lax.pmean(after, axis)
+
+  dense = jax.tree.map(change, old.dense, new.dense)
+  table = alone(old.table, new.table)
+  leaves = [(alone if k else shared)(*pair) for *pair, k in zip(befores, afters, is_row)]
+
+  # Rows that several have moved are few; the geometry is worked out for them alone.
+  several = count > 1
+  size = min(n, _MERGED)
+  ids = jnp.nonzero(several, size=n + size, fill_value=n)[0].astype(jnp.int32)
+
+  def together(block_rows: tuple[Array, list[Array]]) -> tuple[Array, list[Array]]:
+    i, table, leaves = block_rows
+    at = jax.lax.dynamic_slice_in_dim(ids, i * size, size)
+    take = lambda x: x.at[at].get(mode="clip")
+    x, y, k, mine = map(take, (old.table, new.table, count, moved))
+    v = jnp.where(wide(mine, y), m.log(x, y), 0)
+    longest = jnp.maximum(jax.lax.pmax(m.norm(x, v), axis), _REACH)
+    v = total(v)
+    length = m.norm(x, v)
+    v = v * wide(jnp.where(length > longest, longest / jnp.where(length > 0, length, 1), 1), v)
+    z = m.exp(x, v)
+    opt = jax.tree.unflatten(treedef, [take(s) if r else s for s, r in zip(afters, is_row)])
+    opt = jax.tree.leaves(links.carry(m, opt, (y, new.dense), (z, dense)))
+
+    def mean(before: Array, after: Array) -> Array:
+      mean = total(jnp.where(wide(mine, after), after, 0)) / wide(k, after).astype(after.dtype)
+      return before.at[at].set(mean, mode="drop")
+
+    leaves = [mean(a, b) if r else a for a, b, r in zip(leaves, opt, is_row)]
+    return i + 1, table.at[at].set(z, mode="drop"), leaves
+
+  blocks = (jnp.sum(several, dtype=jnp.int32) + size - 1) // size
+  start = jnp.zeros([], jnp.int32), table, leaves
+  _, table, leaves = jax.lax.while_loop(lambda rows: rows[0] < blocks, together, start)
+  return State(table, dense, jax.tree.unflatten(treedef, leaves), old.slot)
