@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))  # the clone is tested, wherever pytest is started
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_num_cpu_devices", 8)  # for tests of replicas; all others use the first
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # used if it has a folder
 
 

@@ -250,3 +250,22 @@ def test_an_interrupt_before_training_is_one_line(command_line, toy):
   _, err = process.communicate(timeout=60)
   assert process.returncode == 130
   assert "Traceback" not in err
+
+
+def test_cores_that_train_side_by_side_resume(command_line):
+  config = "--config=experiments/hierarchies/poincare_wordnet.py:smoke"
+  words = (config, "--config.replicas=2", "--config.local_steps=4", "--config.epochs=4_000")
+  whole, parts = (command_line.cwd / name for name in ("whole", "parts"))
+  done = command_line(*words, f"--workdir={whole}")
+  assert done.returncode == 0, done.stderr
+  assert "2 replicas agree after 4 steps" in done.stderr
+  process = command_line.start(*words, f"--workdir={parts}")
+  wait_for((parts / "metrics.jsonl").exists, process)
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGTERM, err
+  done = command_line(*words, f"--workdir={parts}")
+  assert done.returncode == 0, done.stderr
+  tables = [np.load(folder / "embedding.npz")["table"] for folder in (whole, parts)]
+  np.testing.assert_array_equal(*tables)
+  assert lines(whole) == lines(parts)

@@ -116,12 +116,21 @@ def init(step: Callable, sample: Callable, state: PyTree, key: Key, *, block: in
     if x.shape:
       raise ValueError(f"metric {name!r} must be a scalar, got shape {list(x.shape)}")
   wide = {k: jnp.float64 if x.dtype == jnp.float64 else jnp.float32 for k, x in info.items()}
-  return Carry(
-    state,
+  rest = (
     {k: jnp.zeros(block, t) for k, t in wide.items()},
     {k: jnp.zeros(2, t) for k, t in wide.items()},
     jnp.full((), -1, jnp.int32),
   )
+  return Carry(state, *_beside(state, rest))
+
+
+def _beside(state: PyTree, tree: PyTree) -> PyTree:
+  """The tree on all devices of the state, if that is on several."""
+  shardings = [x.sharding for x in jax.tree.leaves(state)]
+  meshes = [s.mesh for s in shardings if isinstance(s, jax.sharding.NamedSharding)]
+  if not meshes:
+    return tree
+  return jax.device_put(tree, jax.sharding.NamedSharding(meshes[0], jax.sharding.PartitionSpec()))
 
 
 def compile_run(
@@ -274,7 +283,8 @@ def fit(
           done, **means, **{f"{items}_per_second": round(rate)}, seconds=round(clock["seconds"], 3)
         )
         line, clock["line_seconds"] = done, clock["seconds"]
-        carry = Carry(carry.state, *jax.tree.map(jnp.asarray, zeros), carry.bad)
+        fresh = _beside(carry.state, jax.tree.map(jnp.asarray, zeros))
+        carry = Carry(carry.state, *fresh, carry.bad)
       if eval_every and done % eval_every == 0:
         lines.write(done, eval=evaluate(carry.state))
       due = save_seconds is not None and time.monotonic() - saved_at >= save_seconds

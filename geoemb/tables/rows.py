@@ -103,7 +103,8 @@ def merge(
   A row x that one device has moved is as it left it; one that several have moved, to y₁, y₂ …, is
   at exp_x Σ log_x(yᵢ), a step that is shortened to the longest of theirs or to 0.2. Its rows of the
   optimizer's state are the means of theirs, tangents being carried to that point first. Changes of
-  dense parameters and counts of steps are summed, the rest of the optimizer's state is averaged.
+  dense parameters, which are flat, and counts of steps are summed; the rest of the optimizer's
+  state is averaged.
 
   It costs a pass over the table on every device, so it is for rounds of many steps.
 

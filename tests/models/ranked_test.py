@@ -11,6 +11,7 @@ import pytest
 from geoemb import manifolds
 from geoemb.data import tree
 from geoemb.graphs import caps, sampling
+from geoemb.harness import replicas
 from geoemb.models import ranked
 from geoemb.optim import rsgd
 
@@ -240,3 +241,31 @@ def test_a_nested_table_has_the_radii_of_the_caps(name):
   some = polar.radius > 0
   unit = v[some] / np.linalg.norm(v[some], axis=1, keepdims=True)
   np.testing.assert_allclose(unit, polar.direction[some], atol=1e-5)
+
+
+def test_replicas_learn_as_one_does():
+  """Two devices that agree after every fourth step: the same loss in half as many steps of each."""
+  if jax.device_count() < 2:
+    pytest.skip("needs 2 devices")
+  m, score = ranked.model("poincare", C)
+  tx = rsgd.rsgd(0.5, m, max_step=1.0)
+  sample = sampling.ranked_edges(EDGES, N, batch_size=6, negatives=5, shared=2)
+  step = ranked.step(tx, score, hard_weight=WEIGHT, hard_from=20)
+  table = ranked.ancestral(jax.random.key(0), m, EDGES, N, 5, scale=0.5)
+  losses = {}
+  for size in (1, 2):
+    mesh = replicas.mesh(size)
+    take, draw = replicas.local_steps(step, sample, ranked.merge(tx, m), mesh=mesh, steps=4)
+    batches = draw(jax.random.key(1), jnp.arange(480 // (4 * size), dtype=jnp.int32))
+    state = replicas.place(ranked.init(tx, table, hard_negatives=HARD), mesh)
+    end, info = jax.jit(lambda s, b, take=take: jax.lax.scan(take, s, b))(state, batches)
+    losses[size] = np.asarray(info["loss"])
+    assert end.count == 480
+    for u, row in enumerate(np.asarray(end.hard)):  # whole rows of one device, none invented
+      found = row[row != u]
+      assert len(set(found.tolist())) == len(found)
+      assert not {(u, v) for v in found.tolist()} & set(map(tuple, EDGES.tolist()))
+    assert np.mean(np.asarray(end.hard) != np.arange(N)[:, None]) > 0.5
+  first, last = losses[2][:5].mean(), losses[2][-5:].mean()
+  assert last < 0.4 * first
+  assert abs(last - losses[1][-10:].mean()) < 0.15 * first

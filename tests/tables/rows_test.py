@@ -187,3 +187,71 @@ def test_the_compiled_loop_copies_no_table(kind):
   _, compiled = loop.compile_run(step, sample, carry, key, block=8)
   # n counts: neither the table, nor a moment or the slots, nor the cache may be copied.
   assert bool(hlo.loop_copies(compiled.as_text(), n)) == (kind == "leaky")
+
+
+def merged(m, tx, old, news):
+  """What rows.merge makes of the states of as many devices."""
+  if jax.device_count() < len(news):
+    pytest.skip(f"needs {len(news)} devices")
+  mesh = jax.sharding.Mesh(np.asarray(jax.devices()[: len(news)]), ("i",))
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *news)
+
+  def one(old, new):
+    return rows.merge(tx, m, old, jax.tree.map(lambda x: x[0], new), "i")
+
+  p = jax.sharding.PartitionSpec
+  f = jax.shard_map(one, mesh=mesh, in_specs=(p(), p("i")), out_specs=p(), check_vma=False)
+  return jax.jit(f)(old, stacked)
+
+
+@pytest.mark.parametrize("name", ["poincare", "sphere", "horospherical"])
+def test_changes_of_several_devices_add_up_on_the_manifold(name, monkeypatch):
+  monkeypatch.setattr(rows, "_MERGED", 2)  # more than one block
+  m = manifolds.make(name, C)
+  with jax.enable_x64(True):
+    tx = rsgd.rsgd(0.1, m, momentum=0.9)
+    x = m.random(jax.random.key(0), (N,), DIM, scale=0.5, dtype=jnp.float64)
+    old = rows.init(tx, x, *[jnp.array([1.0, 2.0])] * (name == "poincare"))
+    # Steps of up to 0.05 each; row 0 stands, 1 and 2 are moved by one device, the others by all.
+    still = np.ones((3, N), bool)
+    still[:, 3:], still[0, 1], still[2, 2] = False, False, False
+    news, steps = [], []
+    for i in range(3):
+      v = m.egrad2rgrad(x, jax.random.normal(jax.random.key(i + 1), x.shape, x.dtype))
+      v = jnp.where(still[i][:, None], 0, 0.05 * (i + 1) / 3 * v / m.norm(x, v)[:, None])
+      steps.append(v)
+      y = jnp.where(still[i][:, None], x, x + m.displacement(x, m.exp(x, v)))
+      u = jnp.where(still[i][:, None], 0, m.transport(x, y, -v))
+      opt = jax.tree.map(lambda s, u=u: u if s.shape == u.shape else s + 1, old.opt)
+      news.append(old._replace(table=y, opt=opt, dense=tuple(r + 0.5**i for r in old.dense)))
+    done = merged(m, tx, old, news)
+
+    np.testing.assert_array_equal(done.table[0], x[0])
+    np.testing.assert_array_equal(done.table[1], news[0].table[1])
+    np.testing.assert_array_equal(done.table[2], news[2].table[2])
+    expected = m.exp(x, sum(steps))
+    assert np.max(m.dist(done.table, expected)) < 1e-9
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 1.75), done.dense, old.dense)
+    trace = lambda state: jax.tree.leaves(state.opt)[0]
+    np.testing.assert_array_equal(trace(done)[0], 0 * x[0])
+    carried = sum(m.transport(new.table, done.table, trace(new)) for new in news)
+    np.testing.assert_allclose(trace(done)[3:], carried[3:] / 3, rtol=1e-6, atol=1e-9)
+    others = [jax.tree.leaves(state.opt)[1:] for state in (old, done)]
+    for before, after in zip(*others):
+      whole = jnp.issubdtype(after.dtype, jnp.integer)
+      np.testing.assert_allclose(after, before + (3 if whole else 1))
+
+
+def test_long_moves_that_agree_count_once():
+  m = manifolds.make("lorentz", C)
+  tx = rsgd.rsgd(0.1, m)
+  with jax.enable_x64(True):
+    x = m.random(jax.random.key(0), (N,), DIM, scale=0.5, dtype=jnp.float64)
+    old = rows.init(tx, x)
+    v = m.egrad2rgrad(x, jax.random.normal(jax.random.key(1), x.shape, x.dtype))
+    unit = v / m.norm(x, v)[:, None]
+    for length, goes in ((0.08, 0.16), (0.15, 0.2), (3.0, 3.0)):
+      news = [old._replace(table=m.exp(x, length * unit))] * 2
+      done = merged(m, tx, old, news)
+      np.testing.assert_allclose(m.dist(x, done.table), goes, rtol=1e-6)
+      assert np.max(m.dist(done.table, m.exp(x, goes * unit))) < 1e-6
