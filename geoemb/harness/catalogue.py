@@ -88,9 +88,13 @@ class Experiment:
     return self.names["get_config"](variant)
 
   def same(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[dict, dict]:
-    """Two configs without what does not tell runs of a variant apart: the seed and INCIDENTAL."""
+    """Two configs without what does not tell runs of a variant apart: the seed and INCIDENTAL.
+
+    A field that is younger than a config stands at its default there, which has to keep what was.
+    """
     skip = {"seed", *self.names.get("INCIDENTAL", ())}
-    return tuple({k: v for k, v in c.items() if k not in skip} for c in (a, b))
+    usual = {f.name: f.default for f in self.fields}
+    return tuple({k: v for k, v in (usual | c).items() if k not in skip} for c in (a, b))
 
   @functools.cached_property
   def fields(self) -> tuple[Field, ...]:
