@@ -9,6 +9,7 @@ from geoemb.manifolds import (
   klein,
   lorentz,
   poincare,
+  product,
   sphere,
   stereographic,
 )
@@ -27,9 +28,13 @@ NAMES = tuple(_MODULES)
 def make(name: str, c: Scalar = 1.0) -> Manifold:
   """The manifold `name` at curvature c > 0, which is |K|; for "stereographic" any c, which is −K.
 
+  A name with digits, such as "h5 x s3 x e2", is a product's signature, and c may be a tuple.
+
   Raises:
     ValueError: no such manifold.
   """
+  if any(letter.isdigit() for letter in name):
+    return product.manifold(name, c)
   if name not in _MODULES:
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -13,9 +13,9 @@ from geoemb.typing import Array, Key, PyTree, Scalar
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["c"], meta_fields=["ops"])
 @dataclasses.dataclass(frozen=True)
 class Manifold:
-  """A geometry module bound to its curvature: a pytree whose one leaf is `c`."""
+  """A geometry module bound to its curvature: a pytree of `c`, which is a tuple in a product."""
 
-  ops: types.ModuleType  # static, equal by identity: no retrace
+  ops: types.ModuleType  # static, equal by identity, or a product of them: no retrace
   c: Scalar  # a leaf: pass through jit, learn, vmap, save like any parameter
 
   @property
@@ -100,6 +100,8 @@ class Manifold:
 
   def origin_like(self, x: Array) -> Array:
     """The base point in place of every point of x, [..., point]."""
+    if own := getattr(self.ops, "origin_like", None):
+      return own(x, c=self.c)
     two, three = (self.origin((), dim, x.dtype).shape[-1] for dim in (2, 3))
     dim = 2 + (x.shape[-1] - two) // (three - two)  # coordinates grow in proportion
     return self.origin(x.shape[:-1], dim, x.dtype)
