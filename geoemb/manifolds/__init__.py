@@ -4,6 +4,7 @@ import difflib
 
 from geoemb.manifolds import (
   euclidean,
+  gaussian,
   halfspace,
   horospherical,
   klein,
@@ -23,6 +24,7 @@ _MODULES = {
 }  # fmt: skip
 
 NAMES = tuple(_MODULES)
+_MODULES["gaussian"] = gaussian  # a product, which has tests of its own
 
 
 def make(name: str, c: Scalar = 1.0) -> Manifold:
@@ -36,7 +38,7 @@ def make(name: str, c: Scalar = 1.0) -> Manifold:
   if any(letter.isdigit() for letter in name):
     return product.manifold(name, c)
   if name not in _MODULES:
-    near = difflib.get_close_matches(name, NAMES, n=1)
+    near = difflib.get_close_matches(name, _MODULES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"manifold must be one of {', '.join(NAMES)}, got {name!r}{hint}")
+    raise ValueError(f"manifold must be one of {', '.join(_MODULES)}, got {name!r}{hint}")
   return _MODULES[name].manifold(c)
