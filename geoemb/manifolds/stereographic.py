@@ -31,10 +31,10 @@ def _root(c: Array) -> Array:
   return jnp.sqrt(jnp.where(size > 0, size, 1))
 
 
-def _alpha(x: Array, c: Array) -> Array:
+def co_square(x: Array, c: Array) -> Array:
   """α = 1 − c‖x‖², [...], at least eps/2."""
   least, ball = 0.5 * numerics.eps(x.dtype), c > 0
-  x = _point(x, c)
+  x = bounded(x, c)
   inside = numerics.co_square(x, jnp.where(ball, c, 1))
   inside = jnp.where(inside > least, inside, least)
   return jnp.where(ball, inside, 1 - jnp.where(ball, 0, c) * numerics.dot(x, x))
@@ -52,7 +52,7 @@ def _tangent(v: Array, c: Array) -> Array:
   return numerics.bound(v, jnp.where(limit < most, limit, most))
 
 
-def _point(x: Array, c: Array) -> Array:
+def bounded(x: Array, c: Array) -> Array:
   """The point x with entries up to 2/√c in the ball, else up to twice the cap of `proj`."""
   most = numerics.root_max(x.dtype) ** _FARTHEST
   limit = jnp.where(c > 0, 2, 2 * numerics.eps(x.dtype) ** -0.5) / _root(c)
@@ -62,14 +62,14 @@ def _point(x: Array, c: Array) -> Array:
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]: λ² u·v."""
   c = jnp.asarray(c, x.dtype)
-  lam = 2 / _alpha(x, c)
+  lam = 2 / co_square(x, c)
   return lam * lam * numerics.dot(_tangent(u, c), _tangent(v, c))
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]: λ‖u‖; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  return 2 / _alpha(x, c) * numerics.safe_norm(_tangent(u, c))
+  return 2 / co_square(x, c) * numerics.safe_norm(_tangent(u, c))
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -79,7 +79,7 @@ def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
 
 def lift(x: Array | Lifted, *, c: Scalar = 1.0) -> Lifted:
   """Points in the form in which distances from one to many share work, or those already in it."""
-  return x if isinstance(x, Lifted) else Lifted(x, _alpha(x, jnp.asarray(c, x.dtype)))
+  return x if isinstance(x, Lifted) else Lifted(x, co_square(x, jnp.asarray(c, x.dtype)))
 
 
 def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array]:
@@ -89,7 +89,7 @@ def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array]:
   squares, with x the longer: all that is known of the angle near antipodes.
   """
   (x, alpha_x), (y, alpha_y) = x, y
-  x, y = _point(x, c), _point(y, c)
+  x, y = bounded(x, c), bounded(y, c)
   delta = y - x
   both = jnp.sqrt(alpha_x) * jnp.sqrt(alpha_y)
   h = numerics.norm(delta) / both
@@ -119,7 +119,7 @@ def sqdist(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
-  delta = _point(x, c) - _point(y, c)
+  delta = bounded(x, c) - bounded(y, c)
   square = numerics.dot(delta, delta) / alpha_x / alpha_y
   far = (c * square < -0.5)[..., None]  # beyond a right angle on the sphere
   apart = jnp.where(far, x, 0), jnp.where(far, y, 0.1)  # where dist has all derivatives
@@ -137,8 +137,8 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> 
   """
   c = jnp.asarray(c, x.dtype)
   v = v if limit is None else numerics.shorten(v, norm(x, v, c=c), limit)
-  x, v = _point(x, c), _tangent(v, c)
-  alpha, ball = _alpha(x, c), c > 0
+  x, v = bounded(x, c), _tangent(v, c)
+  alpha, ball = co_square(x, c), c > 0
   a = v / alpha[..., None]
   w = c * numerics.dot(a, a)
   over = w > 1024  # √w = 32: tanh is 1 in float64 too from 20 on
@@ -170,7 +170,7 @@ def log(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   some = cosh > numerics.eps(c.dtype)  # else the direction is rounding noise
   scale = jnp.where(some, over / jnp.where(some, cosh, 1), 0)
   along = scale * c * x.alpha * h * h
-  return (scale * x.alpha / y.alpha)[..., None] * delta - along[..., None] * _point(x.x, c)
+  return (scale * x.alpha / y.alpha)[..., None] * delta - along[..., None] * bounded(x.x, c)
 
 
 def transport(x: Array | Lifted, y: Array | Lifted, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -182,7 +182,7 @@ def transport(x: Array | Lifted, y: Array | Lifted, v: Array, *, c: Scalar = 1.0
   x, y = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, v.dtype)
   delta, h, _, cosh = _gap(x, y, c)
-  alpha, at, v = x.alpha, _point(x.x, c), _tangent(v, c)
+  alpha, at, v = x.alpha, bounded(x.x, c), _tangent(v, c)
   some = cosh > numerics.eps(c.dtype)
   p, s, n = numerics.dot(at, v), numerics.dot(delta, v), c * numerics.dot(delta, delta)
   along = (2 * c * numerics.dot(at, delta) - alpha) * p - (1 - alpha) * s
@@ -211,7 +211,7 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient, [..., d]: g/λ²."""
   c = jnp.asarray(c, x.dtype)
-  return ((0.5 * _alpha(x, c)) ** 2)[..., None] * numerics.bound(g, numerics.root_max(x.dtype))
+  return ((0.5 * co_square(x, c)) ** 2)[..., None] * numerics.bound(g, numerics.root_max(x.dtype))
 
 
 def descend(
@@ -248,7 +248,7 @@ def pairwise(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """
   (x, alpha_x), (y, alpha_y) = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.dtype)
-  x, y = _point(x, c), _point(y, c)
+  x, y = bounded(x, c), bounded(y, c)
   total = numerics.dot(x, x)[..., :, None] + numerics.dot(y, y)[..., None, :]
   length = numerics.safe_sqrt(total - 2 * numerics.dots(x, y), numerics.noise(x.dtype) * total)
   h = length / (jnp.sqrt(alpha_x)[..., :, None] * jnp.sqrt(alpha_y)[..., None, :])
@@ -270,14 +270,14 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   Resolves that to about eps·(‖x‖² + ‖y‖²)/α_y.
   """
   c = jnp.asarray(c, x.dtype)
-  x = _point(x, c)
+  x = bounded(x, c)
   return jnp.concatenate([-2 * x, 1 + c * numerics.dot(x, x)[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y/α_y and ‖y‖²/α_y."""
   c = jnp.asarray(c, y.dtype)
-  alpha, y = _alpha(y, c), _point(y, c)
+  alpha, y = co_square(y, c), bounded(y, c)
   features = jnp.concatenate([y, numerics.dot(y, y)[..., None]], axis=-1)
   return features / alpha[..., None]
 
