@@ -6,7 +6,9 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from geoemb import numerics
 from geoemb.typing import Array, Key, PyTree, Scalar
 
 
@@ -61,6 +63,45 @@ class Manifold:
   def proj(self, x: Array) -> Array:
     """The nearest point that is safely on the manifold, [..., d]."""
     return self.ops.proj(x, c=self.c)
+
+  def tangent(self, x: Array, v: Array) -> Array:
+    """The tangent at x that is nearest to v, [..., d]; v itself where all vectors are tangents."""
+    own = getattr(self.ops, "tangent", None)
+    return own(x, v, c=self.c) if own else v
+
+  def fault(self, x: Array, v: Array | None = None) -> str:
+    """What is wrong with points, or with tangents at them: one line, empty if nothing is.
+
+    For checks on the host, not within jit.
+
+    Args:
+      x: [..., point].
+      v: [..., point] tangents at x, or None.
+    """
+    for what, a in (("point", x), ("tangent", v)):
+      if a is None:
+        continue
+      where, why = _first(~jnp.isfinite(a).all(axis=-1)), "is not finite"
+      if where is None and what == "point" and hasattr(self.ops, "broken"):
+        where = _first(self.ops.broken(x, c=self.c))
+        why = f"breaks the rule of {self.name}: {self.ops.RULE}"
+      if where is None and what == "tangent":
+        off = numerics.safe_norm(v - self.tangent(x, v))
+        where = _first(off > 16 * numerics.eps(v.dtype) * numerics.safe_norm(v))
+        why = "does not lie in the tangent space"
+      if where is not None:
+        return f"{what} {where} {why}" if where else f"the {what} {why}"
+    return ""
+
+  def log_volume(self, x: Array) -> Array:
+    """Logarithm of the volume element √det g in the chart's coordinates, [...]."""
+    return self.ops.log_volume(x, c=self.c)
+
+  @property
+  def injectivity_radius(self) -> Array:
+    """The distance within which every geodesic is the shortest and log inverts exp, []."""
+    own = getattr(self.ops, "injectivity_radius", None)
+    return own(c=self.c) if own else jnp.asarray(jnp.inf)
 
   def egrad2rgrad(self, x: Array, g: Array) -> Array:
     """Riemannian gradient from the gradient g in coordinates, [..., d]."""
@@ -150,3 +191,9 @@ class Manifold:
   def key(self, y: Array) -> Array:
     """Features whose inner product with `query(x)` increases with dist(x, y), [..., k]."""
     return self.ops.key(y, c=self.c)
+
+
+def _first(bad: Array) -> tuple[int, ...] | None:
+  """The index of the first True, or None."""
+  found = np.argwhere(np.asarray(bad))
+  return tuple(map(int, found[0])) if len(found) else None

@@ -130,6 +130,11 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   return jnp.concatenate([y, 0.5 * jnp.sum(y * y, axis=-1, keepdims=True)], axis=-1)
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element, [...]: 0."""
+  return jnp.zeros_like(x[..., 0])
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

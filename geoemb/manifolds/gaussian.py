@@ -179,6 +179,21 @@ def wasserstein(x: Array, y: Array) -> Array:
   return numerics.safe_norm(x - y)
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g of (μ, σ), [...]: Σ log(√2/(c σ²))."""
+  _, sigma = _parts(proj(x))
+  c = jnp.asarray(c, x.dtype)
+  return jnp.sum(0.5 * jnp.log(jnp.asarray(2, x.dtype)) - jnp.log(c) - 2 * jnp.log(sigma), axis=-1)
+
+
+RULE = "deviations above 0"
+
+
+def broken(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where RULE does not hold, [...] bool."""
+  return ~jnp.all(_parts(x)[1] > 0, axis=-1)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a scale, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

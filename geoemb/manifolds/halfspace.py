@@ -318,6 +318,20 @@ def to_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   return jnp.concatenate([first[..., None], rest], axis=-1) / jnp.sqrt(c)
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g, [...]: −d log(√c h)."""
+  c = jnp.asarray(c, x.dtype)
+  return -x.shape[-1] * (jnp.log(_split(x)[1]) + 0.5 * jnp.log(c))
+
+
+RULE = "a height above 0"
+
+
+def broken(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where RULE does not hold, [...] bool."""
+  return ~(x[..., -1] > 0)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

@@ -379,6 +379,13 @@ def to_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   return jnp.concatenate([first[..., None], numerics.bound(p * root, most)], -1) / jnp.sqrt(c)
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g of (s, p), [...]: −(d − 1) s − d/2 log c."""
+  s, (p, *_) = _parts(x)
+  d = p.shape[-1] + 1
+  return (1 - d) * s - 0.5 * d * jnp.log(jnp.asarray(c, x.dtype))
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

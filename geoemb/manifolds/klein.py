@@ -183,6 +183,20 @@ def from_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
   return proj(x / jnp.sqrt(1 + c * numerics.dot(x, x))[..., None], c=c)
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g, [...]: −(d + 1)/2 log α_x."""
+  return -0.5 * (x.shape[-1] + 1) * jnp.log(ball.alpha(x, jnp.asarray(c, x.dtype)))
+
+
+RULE = "c‖x‖² < 1"
+
+
+def broken(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where RULE does not hold, [...] bool."""
+  c = jnp.asarray(c, x.dtype)
+  return ~(jnp.sqrt(c) * numerics.safe_norm(x) < 1)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

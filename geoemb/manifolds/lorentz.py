@@ -487,6 +487,12 @@ def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
   return x * (2 / jnp.where(alpha > least, alpha, least))[..., None]
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g of the spatial coordinates, [...]: −log T_x."""
+  c = jnp.asarray(c, x.dtype)
+  return -jnp.log(_time(numerics.norm(numerics.bound(x, _cap(c))), c))
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

@@ -243,6 +243,20 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   return features / ball.alpha(y, c)[..., None]
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g, [...]: d log λ_x."""
+  return x.shape[-1] * jnp.log(2 / ball.alpha(x, jnp.asarray(c, x.dtype)))
+
+
+RULE = "c‖x‖² < 1"
+
+
+def broken(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where RULE does not hold, [...] bool."""
+  c = jnp.asarray(c, x.dtype)
+  return ~(jnp.sqrt(c) * numerics.safe_norm(x) < 1)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

@@ -10,6 +10,7 @@ Source: [gu2019mixed] §3.1.
 
 import dataclasses
 import functools
+import math
 import re
 import types
 from collections.abc import Sequence
@@ -208,6 +209,33 @@ class Product:
   def pairwise_affinity(self, x: Array, y: Array, *, c: Curvatures) -> Array:
     """exp(−pairwise(x, y)), [..., n, m]."""
     return jnp.exp(-self.pairwise(x, y, c=c))
+
+  def tangent(self, x: Array, v: Array, *, c: Curvatures) -> Array:
+    """The tangent nearest to v, [..., D]."""
+    parts = zip(self.factors, c, self.split(x), self.split(v))
+    return jnp.concatenate([base.Manifold(f.ops, k).tangent(a, b) for f, k, a, b in parts], axis=-1)
+
+  @property
+  def RULE(self) -> str:  # noqa: N802 (a module's constant)
+    """The factors' rules."""
+    return "; ".join(f.ops.RULE for f in self.factors if hasattr(f.ops, "RULE")) or "none"
+
+  def broken(self, x: Array, *, c: Curvatures) -> Array:
+    """Where RULE does not hold, [...] bool."""
+    parts = zip(self.factors, c, self.split(x))
+    found = [f.ops.broken(a, c=k) for f, k, a in parts if hasattr(f.ops, "broken")]
+    return functools.reduce(jnp.logical_or, found, jnp.zeros(x.shape[:-1], bool))
+
+  def log_volume(self, x: Array, *, c: Curvatures) -> Array:
+    """Logarithm of the volume element, [...]: Σ (its factor's + d_i/2 log w_i)."""
+    parts = zip(self.factors, self._each("log_volume", c, x))
+    return functools.reduce(jnp.add, [v + 0.5 * f.dim * math.log(f.weight) for f, v in parts])
+
+  def injectivity_radius(self, *, c: Curvatures) -> Array:
+    """The smallest of the factors', times √w_i."""
+    parts = zip(self.factors, c)
+    radii = [f.weight**0.5 * base.Manifold(f.ops, k).injectivity_radius for f, k in parts]
+    return functools.reduce(jnp.minimum, radii)
 
 
 def _parse(signature: str, weights: Sequence[float] | None) -> Product:

@@ -177,6 +177,26 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   return y
 
 
+def tangent(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent nearest to the ambient vector v, [..., d + 1]: v less its part along x."""
+  n = numerics.unit(x)
+  return v - numerics.dot(n, v)[..., None] * n
+
+
+def injectivity_radius(*, c: Scalar = 1.0) -> Array:
+  """The distance within which geodesics are shortest: π/√c."""
+  return jnp.pi / jnp.sqrt(jnp.asarray(c))
+
+
+RULE = "c‖x‖² = 1"
+
+
+def broken(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where RULE does not hold but for rounding, 16 eps, [...] bool."""
+  c = jnp.asarray(c, x.dtype)
+  return ~(jnp.abs(jnp.sqrt(c) * numerics.safe_norm(x) - 1) < 16 * numerics.eps(x.dtype))
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

@@ -282,6 +282,17 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   return features / alpha[..., None]
 
 
+def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Logarithm of the volume element √det g, [...]: d log λ_x."""
+  return x.shape[-1] * jnp.log(2 / co_square(x, jnp.asarray(c, x.dtype)))
+
+
+def injectivity_radius(*, c: Scalar = 1.0) -> Array:
+  """The distance within which geodesics are shortest: ∞ for c ≥ 0, π/√−c on the sphere."""
+  c = jnp.asarray(c)
+  return jnp.where(c < 0, jnp.pi / jnp.sqrt(jnp.where(c < 0, -c, 1)), jnp.inf)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

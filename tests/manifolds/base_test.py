@@ -1,0 +1,87 @@
+"""What every manifold says of itself: its volume, its injectivity radius, and what is no point."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geoemb import manifolds
+from geoemb.manifolds import product
+
+DIM, C = 3, 0.7
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+CHARTS = {
+  **{name: manifolds.make(name, C) for name in manifolds.NAMES if name != "sphere"},
+  "round stereographic": manifolds.make("stereographic", -C),
+  "gaussian": manifolds.make("gaussian", C),
+  "product": product.manifold("h2 x e1 x p2", (C, 1.0, 1.3), weights=(2, 3, 0.5)),
+}
+
+
+def test_the_volume_element_is_that_of_the_metric():
+  """log √det of the inner products of the chart's coordinate vectors."""
+
+  @quick_jit
+  def compute():
+    out = {}
+    for name, m in CHARTS.items():
+      dim = 5 if name == "product" else DIM
+      x = m.random(jax.random.key(0), (6,), dim, scale=0.4, dtype=jnp.float64)
+      n = dim if name == "horospherical" else x.shape[-1]  # of its digits, the leading ones
+      e = jnp.eye(n, x.shape[-1])
+      g = m.inner(x[:, None, None], e[:, None], e)
+      out[name] = m.log_volume(x), 0.5 * jnp.linalg.slogdet(g)[1]
+    return out
+
+  with jax.enable_x64(True):
+    for name, (one, other) in compute().items():
+      np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_injectivity_radii():
+  for name in ("lorentz", "poincare", "euclidean", "halfspace", "gaussian"):
+    assert manifolds.make(name, C).injectivity_radius == math.inf
+  half = np.pi / math.sqrt(C)
+  np.testing.assert_allclose(manifolds.make("sphere", C).injectivity_radius, half, rtol=1e-6)
+  for c, radius in ((C, math.inf), (0.0, math.inf), (-C, half)):
+    np.testing.assert_allclose(manifolds.make("stereographic", c).injectivity_radius, radius)
+  mixed = product.manifold("s2 x h3 x s2", (C, 1.0, 0.1), weights=(4, 1, 1))
+  np.testing.assert_allclose(mixed.injectivity_radius, 2 * half, rtol=1e-6)
+  assert 2 * half < np.pi / math.sqrt(0.1)
+
+
+@pytest.mark.parametrize(
+  "name, wrong, why",
+  [
+    ("poincare", [0.6, 0.8, 0.8], "c‖x‖² < 1"),
+    ("klein", [1.2, 0, 0], "c‖x‖² < 1"),
+    ("halfspace", [1.0, 2, 0], "a height above 0"),
+    ("sphere", [1.0, 0, 0, 0], "c‖x‖² = 1"),
+    ("h2 x s2", [5.0, 5, 1, 0, 0], "c‖x‖² = 1"),
+    ("lorentz", [1, np.nan, 2], "is not finite"),
+  ],
+)
+def test_points_that_are_none_are_named(name, wrong, why):
+  m = manifolds.make(name, C)
+  good = m.random(jax.random.key(0), (2, 2), 4 if "x" in name else DIM, scale=0.3)
+  assert m.fault(good) == ""
+  bad = good.at[1, 0].set(jnp.asarray(wrong, good.dtype))
+  assert m.fault(bad).startswith("point (1, 0) ")
+  assert m.fault(bad).endswith(why)
+  assert m.fault(bad[1, 0]).startswith("the point ")
+
+
+def test_tangents_that_are_none_are_named():
+  m = manifolds.make("sphere", C)
+  x = m.random(jax.random.key(0), (3,), DIM)
+  v = jax.random.normal(jax.random.key(1), x.shape)
+  on = m.tangent(x, v)
+  assert m.fault(x, on) == ""
+  np.testing.assert_allclose(np.sum(x * on, axis=-1), 0, atol=1e-6)
+  np.testing.assert_allclose(on, m.egrad2rgrad(x, v), atol=1e-6)
+  assert m.fault(x, on.at[2].add(x[2])) == "tangent (2,) does not lie in the tangent space"
+  assert m.fault(x, on.at[1, 0].set(jnp.inf)) == "tangent (1,) is not finite"
+  assert manifolds.make("lorentz").fault(x, v) == ""
