@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import pytest
@@ -14,6 +15,10 @@ sys.path.insert(0, str(ROOT))  # the clone is tested, wherever pytest is started
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 8)  # for tests of replicas; all others use the first
+# Compiling is most of the time of the suite; tests.compiling has what asks for more.
+_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+with mock.patch.dict(os.environ, {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"}):
+  jax.devices()  # reads the flags, which the processes that tests start do not get
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # used if it has a folder
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from geoemb import numerics
+from tests.compiling import full_jit
 
 DTYPES = ("float32", "float64")
 
@@ -17,7 +18,7 @@ def arguments(dtype: str, low: float, high: float) -> np.ndarray:
 
 def value_and_slope(f, x):
   with jax.enable_x64(True):
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.value_and_grad(f)))(x))
+    return jax.tree.map(np.asarray, full_jit(jax.vmap(jax.value_and_grad(f)))(x))
 
 
 @parameterized.product(dtype=DTYPES)
@@ -40,7 +41,7 @@ class NormTest(parameterized.TestCase):
   def test_ordinary_numbers_are_not_scaled(self, dtype):
     x = np.random.default_rng(0).standard_normal((100, 7)).astype(dtype)
     with jax.enable_x64(True):
-      plain, safe = jax.jit(lambda x: (jnp.sqrt(jnp.sum(x * x, -1)), numerics.safe_norm(x)))(x)
+      plain, safe = full_jit(lambda x: (jnp.sqrt(jnp.sum(x * x, -1)), numerics.safe_norm(x)))(x)
     np.testing.assert_allclose(plain, safe, rtol=2 * np.finfo(dtype).eps)
 
   def test_more_than_the_largest_number_is_that(self, dtype):
@@ -136,7 +137,7 @@ class SpecialFunctionTest(parameterized.TestCase):
     h = arguments(dtype, 1e-3, 1e6)
     with jax.enable_x64(True):
       one = jnp.asarray(1, dtype)
-      slope = jax.jit(jax.vmap(jax.grad(numerics.arc, 1), (0, None)))(h, one)
+      slope = full_jit(jax.vmap(jax.grad(numerics.arc, 1), (0, None)))(h, one)
     f = lambda h, c: 2 * mp.asinh(mp.sqrt(c) * h) / mp.sqrt(c)
     goal = [float(mp.diff(lambda c, h=h: f(mp.mpf(float(h)), c), 1)) for h in h]
     # two terms that cancel as h², beside the series
@@ -218,7 +219,7 @@ class LogSpaceTest(parameterized.TestCase):
       [[top, -top, least], [top, top, top], [-top, -top, 1], [0, 0, least], [1, 1, 1]], dtype
     ).T
     with jax.enable_x64(True):
-      value, slopes = jax.jit(jax.vmap(jax.value_and_grad(numerics.soft_max, (0, 1, 2))))(x, y, t)
+      value, slopes = full_jit(jax.vmap(jax.value_and_grad(numerics.soft_max, (0, 1, 2))))(x, y, t)
     np.testing.assert_allclose(value, [top, top, -top, 0, 1 + np.log(2)], rtol=1e-6, atol=1e-30)
     np.testing.assert_allclose(slopes[0], [1, 0.5, 0.5, 0.5, 0.5])
     np.testing.assert_allclose(slopes[1], [0, 0.5, 0.5, 0.5, 0.5])
@@ -237,7 +238,7 @@ class ExactnessTest(parameterized.TestCase):
   def test_split_is_exact(self, dtype):
     x = np.random.default_rng(0).standard_normal(1000).astype(dtype)
     with jax.enable_x64(True):
-      hi, lo = (np.asarray(a) for a in jax.jit(numerics.split)(x))
+      hi, lo = (np.asarray(a) for a in full_jit(numerics.split)(x))
     np.testing.assert_array_equal(hi + lo, x)
     as_long = hi.astype(np.longdouble) if dtype == "float64" else hi.astype(np.float64)
     np.testing.assert_array_equal((hi * hi).astype(as_long.dtype), as_long * as_long)
@@ -246,7 +247,7 @@ class ExactnessTest(parameterized.TestCase):
   def test_pow2(self, dtype):
     x = np.array([1, 1.99, 2, 3, 0.3, 1e-20, 1e20, 0], dtype)
     with jax.enable_x64(True):
-      p = jax.jit(numerics.pow2)(x)
+      p = full_jit(numerics.pow2)(x)
     np.testing.assert_array_equal(p, [*(2.0 ** np.floor(np.log2(x[:-1].astype(float)))), 0])
 
   @parameterized.product(c=(1.0, 0.37, 3.9, 1e-4, 50.0), dtype=DTYPES)
@@ -261,7 +262,7 @@ class ExactnessTest(parameterized.TestCase):
       dtype
     )
     with jax.enable_x64(True):
-      a = np.asarray(jax.jit(numerics.co_square)(x, jnp.asarray(c)))
+      a = np.asarray(full_jit(numerics.co_square)(x, jnp.asarray(c)))
     goal = [1 - mp.mpf(float(c)) * mp.fsum(mp.mpf(float(t)) ** 2 for t in row) for row in x]
     error = [abs(float(mp.mpf(float(s)) - t)) / (1e-2 + float(t)) for s, t in zip(a, goal)]
     self.assertLess(max(error), 0.5 * np.finfo(dtype).eps)  # eps/200 absolute where it matters
@@ -270,7 +271,7 @@ class ExactnessTest(parameterized.TestCase):
   def test_co_square_outside(self, dtype):
     x = np.array([[1e30, 0], [1.2, 0], [30, 40]], dtype)
     with jax.enable_x64(True):
-      a, g = jax.jit(jax.vmap(jax.value_and_grad(numerics.co_square), (0, None)))(
+      a, g = full_jit(jax.vmap(jax.value_and_grad(numerics.co_square), (0, None)))(
         x, jnp.ones((), dtype)
       )
     np.testing.assert_allclose(a, [-1, 1 - 1.44, -1], rtol=1e-6)
@@ -293,11 +294,11 @@ class RootTest(parameterized.TestCase):
   def test_hypot_and_atan2(self):
     a = jnp.array([0, 3e30, 3e-30, 0])
     b = jnp.array([0, 4e30, 4e-30, 1])
-    h, (by_a, by_b) = jax.jit(jax.vmap(jax.value_and_grad(numerics.hypot, (0, 1))))(a, b)
+    h, (by_a, by_b) = full_jit(jax.vmap(jax.value_and_grad(numerics.hypot, (0, 1))))(a, b)
     np.testing.assert_allclose(h, [0, 5e30, 5e-30, 1], rtol=1e-6)
     np.testing.assert_allclose(by_a, [0, 0.6, 0.6, 0], rtol=1e-6)
     np.testing.assert_allclose(by_b, [0, 0.8, 0.8, 1], rtol=1e-6)
-    angle, slope = jax.jit(jax.vmap(jax.value_and_grad(numerics.atan2)))(a, b)
+    angle, slope = full_jit(jax.vmap(jax.value_and_grad(numerics.atan2)))(a, b)
     np.testing.assert_allclose(angle, np.arctan2(a, b), rtol=1e-6)
     self.assertTrue(np.all(np.isfinite(slope)))
 

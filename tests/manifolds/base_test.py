@@ -1,6 +1,5 @@
 """What every manifold says of itself: its volume, its injectivity radius, and what is no point."""
 
-import functools
 import math
 
 import jax
@@ -10,9 +9,9 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.manifolds import product
+from tests.compiling import quick_jit
 
 DIM, C = 3, 0.7
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CHARTS = {
   **{name: manifolds.make(name, C) for name in manifolds.NAMES if name != "sphere"},
   "round stereographic": manifolds.make("stereographic", -C),

@@ -10,10 +10,10 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.manifolds import gaussian
+from tests.compiling import quick_jit
 
 N, DIM, C = 9, 2, 1.4
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @functools.cache

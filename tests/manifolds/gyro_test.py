@@ -10,9 +10,9 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.manifolds import gyro
+from tests.compiling import quick_jit
 
 DIM, C = 3, 0.7
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def points(n, radius=0.9, seed=0):

@@ -18,6 +18,9 @@ from geoemb.manifolds import (
   sphere,
   stereographic,
 )
+from tests.compiling import quick_jit
+
+pytestmark = pytest.mark.slow
 
 DTYPES = ("float32", "float64")
 # Points lie within a radius of about 4, where rounding of the coordinates alone moves a point by
@@ -25,10 +28,6 @@ DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 C = 0.7
 N, DIM = 24, 4
-
-
-# Compiling is all the time these tests take; unoptimised it is half of it.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def draws(m: manifolds.Manifold, dtype: str) -> tuple[jax.Array, ...]:
@@ -254,7 +253,6 @@ class OriginTest(parameterized.TestCase):
         np.testing.assert_allclose(found, 1, rtol={"float32": 1e-5, "float64": 1e-13}[dtype])
 
 
-@pytest.mark.slow
 class SquareTest(parameterized.TestCase):
   @parameterized.product(name=NAMES, dtype=DTYPES)
   def test_sqdist_is_smooth(self, name, dtype):
@@ -283,7 +281,6 @@ class SquareTest(parameterized.TestCase):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.slow
 class CurvatureTest(parameterized.TestCase):
   @parameterized.parameters(*NAMES)
   def test_derivative_by_c_is_that_of_finite_differences(self, name):
@@ -346,7 +343,6 @@ HYPERBOLIC = (  # every chart of hyperbolic space, with the way from the Lorentz
 )
 
 
-@pytest.mark.slow
 class SignedCurvatureTest(parameterized.TestCase):
   """`stereographic` at and across c = 0."""
 

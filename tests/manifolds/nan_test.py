@@ -10,6 +10,7 @@ from absl.testing import parameterized
 
 from geoemb import manifolds
 from geoemb.manifolds import lorentz
+from tests.compiling import full_jit, quick_jit
 
 pytestmark = pytest.mark.slow
 
@@ -59,9 +60,9 @@ class NanTest(parameterized.TestCase):
     args = (points[i], points[j], vectors)
 
     # float32 as users compile it; float64, where the formulas are the same, unoptimised for speed
-    level = {"xla_backend_optimization_level": 0} if dtype == np.float64 else None
+    compiled = quick_jit if dtype == np.float64 else full_jit
 
-    @functools.partial(jax.jit, static_argnums=0, compiler_options=level)
+    @functools.partial(compiled, static_argnums=0)
     def everything(functions, args, c):
       out = {}
       for f, arity in functions:
@@ -96,7 +97,7 @@ class NanTest(parameterized.TestCase):
   def test_zero_curvature_is_finite(self, name):
     ops = manifolds.make(name).ops
 
-    @jax.jit
+    @full_jit
     def values(x, y, v, c):
       return {
         "dist": ops.dist(x, y, c=c), "exp": ops.exp(x, v, c=c), "log": ops.log(x, y, c=c),
@@ -114,7 +115,7 @@ class NanTest(parameterized.TestCase):
     for name, radius in (("lorentz", 42.2), ("poincare", 15.2)):
       m = manifolds.make(name)
       start = m.origin((), 3)
-      end = jax.jit(lambda v, m=m, start=start: m.dist(start, m.exp(start, v)))(v)
+      end = full_jit(lambda v, m=m, start=start: m.dist(start, m.exp(start, v)))(v)
       # Rounding moves the ball's cap; GPUs' quotients and roots are a little off besides.
       rtol = 0.01 if jax.default_backend() == "cpu" else 0.03
       np.testing.assert_allclose(end, radius, rtol=rtol)
@@ -131,10 +132,10 @@ class NanTest(parameterized.TestCase):
       m = manifolds.make(name)
       origin = m.origin((), 2)
       x = jnp.zeros((2, *origin.shape)).at[0, 0].set(jnp.nan)
-      self.assertTrue(np.isnan(jax.jit(m.dist)(x, origin)[0]), name)
+      self.assertTrue(np.isnan(full_jit(m.dist)(x, origin)[0]), name)
 
   def test_random_points_are_inside(self):
     m = manifolds.make("poincare", 4.0)
-    x = np.asarray(jax.jit(lambda key: m.random(key, (100,), 8, scale=10.0))(jax.random.key(0)))
+    x = np.asarray(full_jit(lambda key: m.random(key, (100,), 8, scale=10.0))(jax.random.key(0)))
     self.assertLess(np.max(np.linalg.norm(x, axis=-1)), 0.5)
-    self.assertTrue(np.all(np.isfinite(jax.jit(lorentz.from_poincare)(x, c=4.0))))
+    self.assertTrue(np.all(np.isfinite(full_jit(lorentz.from_poincare)(x, c=4.0))))

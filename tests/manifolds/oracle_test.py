@@ -15,6 +15,7 @@ from absl.testing import parameterized
 
 from geoemb import manifolds
 from geoemb.manifolds import lorentz, poincare
+from tests.compiling import full_jit
 
 pytestmark = pytest.mark.slow
 
@@ -185,7 +186,7 @@ def pairs(name: str, dtype: str, c: float) -> dict:
   x, y = (np.stack(p) for p in zip(*xy))
   ops = manifolds.make(name).ops
   with jax.enable_x64(True):
-    f = jax.jit(
+    f = full_jit(
       jax.vmap(jax.value_and_grad(lambda x, y, c: ops.dist(x, y, c=c), (0, 1, 2)), (0, 0, None))
     )
     d, (g_x, g_y, g_c) = jax.tree.map(np.asarray, f(x, y, jnp.asarray(c, dtype)))
@@ -261,7 +262,7 @@ class ExpTest(parameterized.TestCase):
         rows.append((x.astype(dtype), v.astype(dtype), radius, length))
     x, v = (np.stack(column) for column in list(zip(*rows))[:2])
     with jax.enable_x64(True):
-      end, back = jax.tree.map(np.asarray, jax.jit(lambda x, v: (
+      end, back = jax.tree.map(np.asarray, full_jit(lambda x, v: (
         ops.exp(x, v), ops.norm(x, ops.log(x, ops.exp(x, v)) - v)))(x, v))  # fmt: skip
     unit = np.finfo(dtype).eps / np.finfo("float32").eps
     for i, (_, _, radius, length) in enumerate(rows):
@@ -293,7 +294,7 @@ class DepthTest(parameterized.TestCase):
         rows.append(rounded("horospherical", point, one, "float32"))
       d.append(0.1)
     x, y = np.stack(x), np.stack(y)
-    found = jax.jit(manifolds.make("horospherical").dist)(x, y)
+    found = full_jit(manifolds.make("horospherical").dist)(x, y)
     self.assertEqual(found.dtype, np.float32)
     np.testing.assert_allclose(found, d, rtol=1e-4)
 
@@ -311,7 +312,7 @@ class ReachTest(parameterized.TestCase):
     with jax.enable_x64(True):
       r = np.linspace(0.5, radius, 50).astype(dtype)
       v = r[:, None] * np.array([0.6, 0, -0.8], dtype) * np.dtype(dtype).type(scale)
-      d = jax.jit(lambda v: ops.dist(jnp.zeros_like(v), ops.exp(jnp.zeros_like(v), v)))(v)
+      d = full_jit(lambda v: ops.dist(jnp.zeros_like(v), ops.exp(jnp.zeros_like(v), v)))(v)
     # Where float32 ends in the ball, GPUs' quotients and roots are off by a little more.
     np.testing.assert_allclose(d, r, rtol=0.01 if jax.default_backend() == "cpu" else 0.03)
 
@@ -340,7 +341,7 @@ class FlatAndRoundTest(parameterized.TestCase):
     y = (np.cos(angles)[:, None] * u[0] + np.sin(angles)[:, None] * u[1]).astype(dtype)
     ops = manifolds.make("sphere").ops
     with jax.enable_x64(True):
-      d, g = jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.value_and_grad(ops.dist)))(x, y))
+      d, g = jax.tree.map(np.asarray, full_jit(jax.vmap(jax.value_and_grad(ops.dist)))(x, y))
     for i in range(len(angles)):
       a, b = exact(x[i]), exact(y[i])
       a, b = ([t / mp.sqrt(dot(p, p)) for t in p] for p in (a, b))
@@ -359,11 +360,11 @@ class FlatAndRoundTest(parameterized.TestCase):
       m = manifolds.make(name)
       x = (scale * rng.standard_normal((40, DIM))).astype(np.float32)
       one = lambda a, b, m=m: m.pairwise(a[None], b[None])[0, 0]
-      d, g = jax.jit(lambda x, m=m, one=one: (m.pairwise(x, x), jax.vmap(jax.grad(one))(x, x)))(x)
+      d, g = full_jit(lambda x, m=m, one=one: (m.pairwise(x, x), jax.vmap(jax.grad(one))(x, x)))(x)
       np.testing.assert_array_equal(np.diagonal(d), 0)
       np.testing.assert_array_equal(g, 0)
     x = poincare.random(jax.random.key(0), (40,), DIM, scale=1.0)
-    np.testing.assert_array_equal(np.diagonal(jax.jit(poincare.pairwise)(x, x)), 0)
+    np.testing.assert_array_equal(np.diagonal(full_jit(poincare.pairwise)(x, x)), 0)
 
 
 class SignedCurvatureTest(parameterized.TestCase):
@@ -382,7 +383,7 @@ class SignedCurvatureTest(parameterized.TestCase):
       pairs.append((x, -y / (-c * np.sum(y * y, axis=1, keepdims=True))))
     x, y = (np.concatenate(a).astype(dtype) for a in zip(*pairs))
     with jax.enable_x64(True):
-      d, slopes = jax.jit(
+      d, slopes = full_jit(
         jax.vmap(jax.value_and_grad(lambda x, y: ops.dist(x, y, c=number(c)), (0, 1)))
       )(x, y)
     miss, skew = [], []

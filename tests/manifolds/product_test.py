@@ -11,12 +11,14 @@ import pytest
 from geoemb import manifolds
 from geoemb.manifolds import product
 from geoemb.optim import radam, rsgd
+from tests.compiling import quick_jit
+
+pytestmark = pytest.mark.slow
 
 SIGNATURE, WEIGHTS = "h3 x s2 x e2 x p2", (1, 2, 4, 0.5)
 CURVATURES = (1.3, 0.5, 1.0, 0.7)
 NAMES, DIMS = ("lorentz", "sphere", "euclidean", "poincare"), (3, 2, 2, 2)
 N, TOLERANCE = 7, {"float32": 1e-5, "float64": 1e-12}
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @functools.cache
