@@ -97,6 +97,14 @@ class Manifold:
     """Logarithm of the volume element √det g in the chart's coordinates, [...]."""
     return self.ops.log_volume(x, c=self.c)
 
+  def busemann(self, x: Array, p: Array) -> Array:
+    """Busemann function of the ideal point in the direction p from the origin, ‖p‖ = 1, [...].
+
+    The distance of x from that point at infinity, less that of the origin; its level sets are
+    horospheres. In the Lorentz chart and the ball.
+    """
+    return self.ops.busemann(x, p, c=self.c)
+
   @property
   def injectivity_radius(self) -> Array:
     """The distance within which every geodesic is the shortest and log inverts exp, []."""

@@ -487,6 +487,25 @@ def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
   return x * (2 / jnp.where(alpha > least, alpha, least))[..., None]
 
 
+def busemann(x: Array, p: Array, *, c: Scalar = 1.0) -> Array:
+  """Busemann function of the ideal point in the direction p [..., d], ‖p‖ = 1, [...].
+
+  lim d(x, γ(t)) − t along the geodesic γ from the origin to it: log(T − X·p)/√c with X = √c x, the
+  difference as (1 + ‖X − (X·p) p‖²)/(T + X·p) where it would cancel.
+  """
+  c = jnp.asarray(c, x.dtype)
+  x = jnp.sqrt(c) * numerics.bound(x, _cap(c))
+  along = numerics.dot(x, p)
+  across = x - along[..., None] * p
+  flat = numerics.dot(across, across)
+  t = jnp.sqrt(1 + along * along + flat)
+  ahead = along > 0
+  fall = jnp.where(
+    ahead, (1 + flat) / (t + jnp.where(ahead, along, 0)), t - jnp.where(ahead, 0, along)
+  )
+  return jnp.log(fall) / jnp.sqrt(c)
+
+
 def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   """Logarithm of the volume element √det g of the spatial coordinates, [...]: −log T_x."""
   c = jnp.asarray(c, x.dtype)

@@ -243,6 +243,18 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   return features / ball.alpha(y, c)[..., None]
 
 
+def busemann(x: Array, p: Array, *, c: Scalar = 1.0) -> Array:
+  """Busemann function of the ideal point p/√c [..., d], ‖p‖ = 1, [...].
+
+  lim d(x, γ(t)) − t along the geodesic γ from the origin to it: log(‖p − √c x‖²/α_x)/√c.
+  """
+  c = jnp.asarray(c, x.dtype)
+  gap = numerics.safe_norm(p - jnp.sqrt(c) * proj(x, c=c))
+  tiny = numerics.eps(x.dtype) ** 2  # x is inside, so the gap is 0 by rounding alone
+  gap = jnp.where(gap > tiny, gap, tiny)
+  return (2 * jnp.log(gap) - jnp.log(ball.alpha(x, c))) / jnp.sqrt(c)
+
+
 def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   """Logarithm of the volume element √det g, [...]: d log λ_x."""
   return x.shape[-1] * jnp.log(2 / ball.alpha(x, jnp.asarray(c, x.dtype)))

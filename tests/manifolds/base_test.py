@@ -84,3 +84,28 @@ def test_tangents_that_are_none_are_named():
   assert m.fault(x, on.at[2].add(x[2])) == "tangent (2,) does not lie in the tangent space"
   assert m.fault(x, on.at[1, 0].set(jnp.inf)) == "tangent (1,) is not finite"
   assert manifolds.make("lorentz").fault(x, v) == ""
+
+
+@pytest.mark.parametrize("name", ["lorentz", "poincare"])
+def test_busemann_functions_are_distances_from_infinity(name):
+  with jax.enable_x64(True):
+    m = manifolds.make(name, C)
+
+    @quick_jit
+    def compute(key):
+      key_x, key_p = jax.random.split(key)
+      x = m.random(key_x, (50,), DIM, scale=1.0 if name == "lorentz" else 0.6, dtype=jnp.float64)
+      p = jax.random.normal(key_p, x.shape, x.dtype)
+      p = p / jnp.linalg.norm(p, axis=-1, keepdims=True)
+      x = jnp.concatenate([x, m.exp0(2 * p / (1 if name == "lorentz" else 2))])
+      p = jnp.concatenate([p, p])
+      o = m.origin_like(x)
+      far = m.exp(o, 14 * p / m.norm(o, p)[:, None])
+      found, pull = jax.vjp(m.busemann, x, p)
+      slope = m.norm(x, m.egrad2rgrad(x, pull(jnp.ones_like(found))[0]))
+      return found, m.dist(x, far) - m.dist(o, far), slope
+
+    found, expected, slope = map(np.asarray, compute(jax.random.key(0)))
+  np.testing.assert_allclose(found, expected, atol=1e-8)
+  np.testing.assert_allclose(slope, 1, rtol=1e-9)
+  assert np.min(found) < -2 / np.sqrt(C) * 0.5 < 1 < np.max(found)
