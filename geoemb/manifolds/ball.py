@@ -15,6 +15,7 @@ from geoemb.typing import Array, Key, Scalar
 # rounded after the scaling, by up to 1 eps of the norm, and stay inside. α is then 8 eps, and the
 # farthest radius in the Poincaré model log(4/8 eps)/√c: 15.2/√c in float32, 35.3/√c in float64.
 MARGIN = 4
+RULE = "c‖x‖² < 1"
 
 
 def alpha(x: Array, c: Array) -> Array:
@@ -55,6 +56,18 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
   n = jnp.sqrt(c) * numerics.safe_norm(x)
   out = n > 1 - MARGIN // 2 * small
   return x * jnp.where(out, (1 - MARGIN * small) / jnp.where(out, n, 1), 1)[..., None]
+
+
+def broken(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where RULE does not hold, [...] bool."""
+  c = jnp.asarray(c, x.dtype)
+  return ~(jnp.sqrt(c) * numerics.safe_norm(x) < 1)
+
+
+def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where points are at the cap of `proj`, [...] bool."""
+  c = jnp.asarray(c, x.dtype)
+  return jnp.sqrt(c) * numerics.safe_norm(x) >= 1 - (MARGIN + 2) * numerics.eps(x.dtype)
 
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:

@@ -69,6 +69,11 @@ class Manifold:
     own = getattr(self.ops, "tangent", None)
     return own(x, v, c=self.c) if own else v
 
+  def saturated(self, x: Array) -> Array:
+    """Where points are as far out as the chart goes, [...] bool: a longer step ends there too."""
+    own = getattr(self.ops, "saturated", None)
+    return own(x, c=self.c) if own else jnp.zeros(x.shape[:-1], bool)
+
   def fault(self, x: Array, v: Array | None = None) -> str:
     """What is wrong with points, or with tangents at them: one line, empty if nothing is.
 

@@ -194,6 +194,11 @@ def broken(x: Array, *, c: Scalar = 1.0) -> Array:
   return ~jnp.all(_parts(x)[1] > 0, axis=-1)
 
 
+def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where a mean or a deviation is at its limit, [...] bool."""
+  return jnp.any(halfspace.saturated(_planes(x)), axis=-1)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a scale, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

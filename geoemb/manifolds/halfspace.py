@@ -332,6 +332,13 @@ def broken(x: Array, *, c: Scalar = 1.0) -> Array:
   return ~(x[..., -1] > 0)
 
 
+def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where points are at a limit of heights or positions, [...] bool."""
+  most = top(x.dtype) * (1 - 4 * numerics.eps(x.dtype))
+  p, h = _split(x)
+  return (h >= most) | (h * most <= 1) | jnp.any(jnp.abs(p) >= most, axis=-1)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

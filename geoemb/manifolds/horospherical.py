@@ -386,6 +386,15 @@ def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   return (1 - d) * s - 0.5 * d * jnp.log(jnp.asarray(c, x.dtype))
 
 
+def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where points are farther than (`reach` − 1)/√c from the origin, [...] bool.
+
+  One step is no longer than `reach`, and heights and positions end there.
+  """
+  o = jnp.zeros_like(x)
+  return dist(o, x) >= reach(x.dtype) - 1
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

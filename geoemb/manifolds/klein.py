@@ -19,12 +19,15 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import ball, base, lorentz
+from geoemb.manifolds.ball import RULE as RULE
 from geoemb.manifolds.ball import Lifted as Lifted
+from geoemb.manifolds.ball import broken as broken
 from geoemb.manifolds.ball import lift as lift
 from geoemb.manifolds.ball import origin as origin
 from geoemb.manifolds.ball import proj as proj
 from geoemb.manifolds.ball import random as random
 from geoemb.manifolds.ball import retract as retract
+from geoemb.manifolds.ball import saturated as saturated
 from geoemb.typing import Array, Scalar
 
 
@@ -186,15 +189,6 @@ def from_lorentz(x: Array, *, c: Scalar = 1.0) -> Array:
 def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   """Logarithm of the volume element √det g, [...]: −(d + 1)/2 log α_x."""
   return -0.5 * (x.shape[-1] + 1) * jnp.log(ball.alpha(x, jnp.asarray(c, x.dtype)))
-
-
-RULE = "c‖x‖² < 1"
-
-
-def broken(x: Array, *, c: Scalar = 1.0) -> Array:
-  """Where RULE does not hold, [...] bool."""
-  c = jnp.asarray(c, x.dtype)
-  return ~(jnp.sqrt(c) * numerics.safe_norm(x) < 1)
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

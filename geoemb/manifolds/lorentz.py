@@ -512,6 +512,12 @@ def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   return -jnp.log(_time(numerics.norm(numerics.bound(x, _cap(c))), c))
 
 
+def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where points are at the cap on norms, [...] bool."""
+  cap = _cap(jnp.asarray(c, x.dtype))
+  return numerics.safe_norm(x) >= cap * (1 - 4 * numerics.eps(x.dtype))
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

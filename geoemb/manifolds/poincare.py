@@ -15,12 +15,15 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import ball, base
+from geoemb.manifolds.ball import RULE as RULE
 from geoemb.manifolds.ball import Lifted as Lifted
+from geoemb.manifolds.ball import broken as broken
 from geoemb.manifolds.ball import lift as lift
 from geoemb.manifolds.ball import origin as origin
 from geoemb.manifolds.ball import proj as proj
 from geoemb.manifolds.ball import random as random
 from geoemb.manifolds.ball import retract as retract
+from geoemb.manifolds.ball import saturated as saturated
 from geoemb.typing import Array, Scalar
 
 
@@ -258,15 +261,6 @@ def busemann(x: Array, p: Array, *, c: Scalar = 1.0) -> Array:
 def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   """Logarithm of the volume element √det g, [...]: d log λ_x."""
   return x.shape[-1] * jnp.log(2 / ball.alpha(x, jnp.asarray(c, x.dtype)))
-
-
-RULE = "c‖x‖² < 1"
-
-
-def broken(x: Array, *, c: Scalar = 1.0) -> Array:
-  """Where RULE does not hold, [...] bool."""
-  c = jnp.asarray(c, x.dtype)
-  return ~(jnp.sqrt(c) * numerics.safe_norm(x) < 1)
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

@@ -226,6 +226,13 @@ class Product:
     found = [f.ops.broken(a, c=k) for f, k, a in parts if hasattr(f.ops, "broken")]
     return functools.reduce(jnp.logical_or, found, jnp.zeros(x.shape[:-1], bool))
 
+  def saturated(self, x: Array, *, c: Curvatures) -> Array:
+    """Where a factor is at its limit, [...] bool."""
+    parts = zip(self.factors, c, self.split(x))
+    return functools.reduce(
+      jnp.logical_or, [base.Manifold(f.ops, k).saturated(a) for f, k, a in parts]
+    )
+
   def log_volume(self, x: Array, *, c: Curvatures) -> Array:
     """Logarithm of the volume element, [...]: Σ (its factor's + d_i/2 log w_i)."""
     parts = zip(self.factors, self._each("log_volume", c, x))

@@ -293,6 +293,13 @@ def injectivity_radius(*, c: Scalar = 1.0) -> Array:
   return jnp.where(c < 0, jnp.pi / jnp.sqrt(jnp.where(c < 0, -c, 1)), jnp.inf)
 
 
+def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
+  """Where points are at the cap of `proj`, [...] bool."""
+  c, small = jnp.asarray(c, x.dtype), numerics.eps(x.dtype)
+  cap = jnp.where(c > 0, 1 - (MARGIN + 2) * small, small**-0.5 * (1 - 4 * small))
+  return (c != 0) & (_root(c) * numerics.safe_norm(bounded(x, c)) >= cap)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

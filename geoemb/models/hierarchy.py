@@ -147,7 +147,10 @@ def run(
 
   def evaluate(state: ranked.State) -> dict[str, float]:
     r = _ranks(m, state, edges, sources=some)
-    return {"mean_rank": r.mean_rank, "map": r.map, "radius": _radius(m, state.rows.table)}
+    table = state.rows.table
+    at_the_cap = int(jnp.sum(m.saturated(table)))
+    return {"mean_rank": r.mean_rank, "map": r.map, "radius": _radius(m, table),
+            "saturated": at_the_cap}  # fmt: skip
 
   if config.replicas > 1:
     take, sample, state, per_round = _side_by_side(config, m, tx, take, sample, state, per_epoch)

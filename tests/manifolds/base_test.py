@@ -109,3 +109,25 @@ def test_busemann_functions_are_distances_from_infinity(name):
   np.testing.assert_allclose(found, expected, atol=1e-8)
   np.testing.assert_allclose(slope, 1, rtol=1e-9)
   assert np.min(found) < -2 / np.sqrt(C) * 0.5 < 1 < np.max(found)
+
+
+def test_points_at_the_end_of_a_chart_are_flagged():
+  hyperbolic = ("halfspace", "horospherical", "klein", "lorentz", "poincare", "stereographic")
+  charts = {name: manifolds.make(name, C) for name in hyperbolic}
+  charts |= {"gaussian": CHARTS["gaussian"], "product": CHARTS["product"]}
+
+  @quick_jit
+  def compute():
+    out = {}
+    for name, m in charts.items():
+      o = m.origin((4,), 5 if name == "product" else DIM)
+      v = m.tangent(o, jnp.cos(jnp.arange(o.size, dtype=o.dtype)).reshape(o.shape) + 2)
+      v = v / m.norm(o, v)[:, None]
+      ends = [m.exp(o, length * v) for length in (0.0, 3.0, 200.0, 1e6, 1e30)]
+      out[name] = jnp.stack(ends), jnp.stack([m.saturated(x) for x in ends])
+    return out
+
+  for name, (ends, flags) in compute().items():
+    assert np.all(np.isfinite(ends)), name
+    np.testing.assert_array_equal(flags.any(axis=1), [False, False, True, True, True], name)
+  assert not np.any(manifolds.make("sphere").saturated(jnp.ones((3, 4))))
