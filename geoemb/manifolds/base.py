@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import types
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,41 @@ import numpy as np
 from geoemb import numerics
 from geoemb.typing import Array, Key, PyTree, Scalar
 
+_NARROW = (jnp.bfloat16, jnp.float16)
+
+
+def _is_narrow(x: Any) -> bool:
+  return getattr(x, "dtype", None) in _NARROW
+
+
+def _wide(method: Callable) -> Callable:
+  """The method, computed in float32 where arrays are narrower, and rounded to their dtype."""
+
+  @functools.wraps(method)
+  def call(self, *args, **kwargs):
+    narrow = {x.dtype for x in jax.tree.leaves((args, kwargs)) if _is_narrow(x)}
+    if not narrow:
+      return method(self, *args, **kwargs)
+    if len(narrow) > 1:
+      raise TypeError(f"arrays of {' and '.join(sorted(map(str, narrow)))} do not mix")
+    to = lambda dtype: lambda x: x.astype(dtype)
+    widen = lambda x: to(jnp.float32)(x) if _is_narrow(x) else x
+    out = method(self, *jax.tree.map(widen, args), **jax.tree.map(widen, kwargs))
+    (dtype,) = narrow
+    return jax.tree.map(lambda x: to(dtype)(x) if x.dtype == jnp.float32 else x, out)
+
+  return call
+
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["c"], meta_fields=["ops"])
 @dataclasses.dataclass(frozen=True)
 class Manifold:
-  """A geometry module bound to its curvature: a pytree of `c`, which is a tuple in a product."""
+  """A geometry module bound to its curvature: a pytree of `c`, which is a tuple in a product.
+
+  Its methods compute with bfloat16 and float16 arrays in float32, and round what they return. So
+  rounded, points on the sphere are off by eps, and points of the ball from 5 (bfloat16) or 7
+  (float16) from the origin on may lie on its edge: finite, but no longer where they were.
+  """
 
   ops: types.ModuleType  # static, equal by identity, or a product of them: no retrace
   c: Scalar  # a leaf: pass through jit, learn, vmap, save like any parameter
@@ -25,26 +57,32 @@ class Manifold:
     """The name `manifolds.make` knows the geometry by."""
     return self.ops.__name__.rpartition(".")[2]
 
+  @_wide
   def inner(self, x: Array, u: Array, v: Array) -> Array:
     """Inner product of tangents u, v at x, [...]."""
     return self.ops.inner(x, u, v, c=self.c)
 
+  @_wide
   def norm(self, x: Array, u: Array) -> Array:
     """Length of the tangent u at x, [...]."""
     return self.ops.norm(x, u, c=self.c)
 
+  @_wide
   def component_inner(self, x: Array, u: Array) -> Array:
     """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1]."""
     return self.ops.component_inner(x, u, c=self.c)
 
+  @_wide
   def dist(self, x: Array, y: Array) -> Array:
     """Geodesic distance, [...]."""
     return self.ops.dist(x, y, c=self.c)
 
+  @_wide
   def sqdist(self, x: Array, y: Array) -> Array:
     """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
     return self.ops.sqdist(x, y, c=self.c)
 
+  @_wide
   def exp(self, x: Array, v: Array, limit: Scalar | None = None) -> Array:
     """End of the geodesic that leaves x with velocity v, after unit time, [..., d].
 
@@ -52,23 +90,28 @@ class Manifold:
     """
     return self.ops.exp(x, v, c=self.c, limit=limit)
 
+  @_wide
   def log(self, x: Array, y: Array) -> Array:
     """Velocity at x of the geodesic that reaches y in unit time, [..., d]."""
     return self.ops.log(x, y, c=self.c)
 
+  @_wide
   def transport(self, x: Array, y: Array, v: Array) -> Array:
     """Parallel transport of v from x to y along the geodesic, [..., d]."""
     return self.ops.transport(x, y, v, c=self.c)
 
+  @_wide
   def proj(self, x: Array) -> Array:
     """The nearest point that is safely on the manifold, [..., d]."""
     return self.ops.proj(x, c=self.c)
 
+  @_wide
   def tangent(self, x: Array, v: Array) -> Array:
     """The tangent at x that is nearest to v, [..., d]; v itself where all vectors are tangents."""
     own = getattr(self.ops, "tangent", None)
     return own(x, v, c=self.c) if own else v
 
+  @_wide
   def saturated(self, x: Array) -> Array:
     """Where points are as far out as the chart goes, [...] bool: a longer step ends there too."""
     own = getattr(self.ops, "saturated", None)
@@ -98,10 +141,12 @@ class Manifold:
         return f"{what} {where} {why}" if where else f"the {what} {why}"
     return ""
 
+  @_wide
   def log_volume(self, x: Array) -> Array:
     """Logarithm of the volume element √det g in the chart's coordinates, [...]."""
     return self.ops.log_volume(x, c=self.c)
 
+  @_wide
   def busemann(self, x: Array, p: Array) -> Array:
     """Busemann function of the ideal point in the direction p from the origin, ‖p‖ = 1, [...].
 
@@ -116,10 +161,12 @@ class Manifold:
     own = getattr(self.ops, "injectivity_radius", None)
     return own(c=self.c) if own else jnp.asarray(jnp.inf)
 
+  @_wide
   def egrad2rgrad(self, x: Array, g: Array) -> Array:
     """Riemannian gradient from the gradient g in coordinates, [..., d]."""
     return self.ops.egrad2rgrad(x, g, c=self.c)
 
+  @_wide
   def descend(self, x: Array, g: Array, rate: Scalar, limit: Scalar | None = None) -> Array:
     """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], for less: a step of gradient descent.
 
@@ -127,10 +174,12 @@ class Manifold:
     """
     return self.ops.descend(x, g, rate, c=self.c, limit=limit)
 
+  @_wide
   def retract(self, x: Array, v: Array) -> Array:
     """A point near exp(x, v), to first order in v, for less, [..., d]."""
     return self.ops.retract(x, v, c=self.c)
 
+  @_wide
   def displacement(self, x: Array, y: Array) -> Array:
     """An array whose floating-point sum with x is y as closely as the chart tells points apart."""
     own = getattr(self.ops, "displacement", None)
@@ -146,10 +195,14 @@ class Manifold:
     dtype: jnp.dtype = jnp.float32,
   ) -> Array:
     """Random points, [*shape, *point]: see the geometry for what `scale` does."""
+    if dtype in _NARROW:
+      return self.random(key, shape, dim, scale=scale).astype(dtype)
     return self.ops.random(key, shape, dim, scale=scale, c=self.c, dtype=dtype)
 
   def origin(self, shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32) -> Array:
     """The base point, [*shape, *point]."""
+    if dtype in _NARROW:
+      return self.origin(shape, dim).astype(dtype)
     return self.ops.origin(shape, dim, dtype, c=self.c)
 
   def origin_like(self, x: Array) -> Array:
@@ -172,6 +225,7 @@ class Manifold:
     """Distance from the origin, [...]."""
     return self.dist(self.origin_like(x), x)
 
+  @_wide
   def geodesic(self, x: Array, y: Array, t: Scalar) -> Array:
     """The point that is the share t of the way from x to y, [..., point]; t broadcasts as dist."""
     return self.exp(x, jnp.asarray(t, x.dtype)[..., None] * self.log(x, y))
@@ -180,6 +234,7 @@ class Manifold:
     """Half way from x to y, [..., point]."""
     return self.geodesic(x, y, 0.5)
 
+  @_wide
   def lift(self, x: Array) -> PyTree:
     """Points [..., d] in the form in which distances from one to many share work.
 
@@ -189,18 +244,22 @@ class Manifold:
     own = getattr(self.ops, "lift", None)
     return own(x, c=self.c) if own else x
 
+  @_wide
   def pairwise(self, x: Array, y: Array) -> Array:
     """Distances of every x [..., n, d] to every y [..., m, d] by inner products, [..., n, m]."""
     return self.ops.pairwise(x, y, c=self.c)
 
+  @_wide
   def pairwise_affinity(self, x: Array, y: Array) -> Array:
     """exp(−pairwise(x, y)), [..., n, m], in the cheapest form; needs a fixed c."""
     return self.ops.pairwise_affinity(x, y, c=self.c)
 
+  @_wide
   def query(self, x: Array) -> Array:
     """Features whose inner product with `key(y)` increases with dist(x, y), [..., k]."""
     return self.ops.query(x, c=self.c)
 
+  @_wide
   def key(self, y: Array) -> Array:
     """Features whose inner product with `query(x)` increases with dist(x, y), [..., k]."""
     return self.ops.key(y, c=self.c)

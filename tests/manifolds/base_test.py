@@ -131,3 +131,34 @@ def test_points_at_the_end_of_a_chart_are_flagged():
     assert np.all(np.isfinite(ends)), name
     np.testing.assert_array_equal(flags.any(axis=1), [False, False, True, True, True], name)
   assert not np.any(manifolds.make("sphere").saturated(jnp.ones((3, 4))))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_arrays_are_computed_in_float32(dtype):
+  m = manifolds.make("h2 x s2 x e2 x p2")
+
+  def everything(x, y, v):
+    return {
+      "dist": m.dist(x, y), "exp": m.exp(x, v), "log": m.log(x, y), "norm": m.norm(x, v),
+      "transport": m.transport(x, y, v), "descend": m.descend(x, v, 0.1), "proj": m.proj(x),
+      "pairwise": m.pairwise(x, y), "geodesic": m.geodesic(x, y, 0.3), "inner": m.inner(x, v, v),
+      "displacement": m.displacement(x, y), "saturated": m.saturated(x),
+    }  # fmt: skip
+
+  @quick_jit
+  def both(key):
+    x, y, v = (m.random(k, (5,), 8, scale=0.5, dtype=dtype) for k in jax.random.split(key, 3))
+    wide = everything(*(a.astype(jnp.float32) for a in (x, y, v)))
+    slope = jax.grad(lambda x: m.dist(x, y).astype(jnp.float32).sum())(x)
+    return everything(x, y, v), wide, slope
+
+  narrow, wide, slope = both(jax.random.key(0))
+  for name, value in narrow.items():
+    expected = wide[name] if name == "saturated" else wide[name].astype(dtype)
+    assert value.dtype == expected.dtype, name
+    np.testing.assert_array_equal(value, expected, err_msg=name)
+  assert slope.dtype == dtype
+  assert np.all(np.isfinite(slope.astype(jnp.float32)))
+  assert m.origin((), 8, dtype).dtype == dtype
+  with pytest.raises(TypeError, match="bfloat16 and float16 do not mix"):
+    m.dist(jnp.zeros(9, jnp.bfloat16), jnp.zeros(9, jnp.float16))
