@@ -42,13 +42,24 @@ class Config:
   seed: int = 0
 
 
+# Other dimensions and curvatures, and closer pairs: the formulas are to be as good there.
+_OTHER = {
+  "d2": dict(dim=2), "d128": dict(dim=128), "flat": dict(c=1e-3), "curved": dict(c=1e3),
+  "close": dict(separation=1e-4),
+}  # fmt: skip
 VARIANTS = {
   "float32": dict(),
   "float64": dict(dtype="float64"),
+  **{f"float32_{name}": dict(fields, peers=False) for name, fields in _OTHER.items()},
+  **{
+    f"float64_{name}": dict(fields, dtype="float64", peers=False) for name, fields in _OTHER.items()
+  },
   "smoke": dict(radii=(5, 10, 12, 15, 20, 30), pairs=2),
   "smoke_float64": dict(dtype="float64", radii=(20, 25, 30), pairs=2),
 }
-_CHARTS = ("poincare", "lorentz", "horospherical")
+_CHARTS = ("poincare", "lorentz", "horospherical", "halfspace", "klein", "stereographic")
+
+_BALLS = ("poincare", "stereographic")  # one ball
 
 _goal = functools.partial(harness.Target, better="low", goal=True)
 _UNROUNDED = "against the distance before rounding"
@@ -79,6 +90,24 @@ TARGETS = (
     for radius in (20, 30)
   ),
   _goal("Any depth", "float32", "horospherical_near_30_slope", 1e-4),
+  *(
+    _goal("All charts, relative error", variant, f"{chart}_near_{radius}")
+    for chart in _CHARTS
+    for variant, radius in (("float32", 5), ("float64", 5))
+  ),
+  *(
+    _goal("Other dimensions, curvatures and separations", f"float32_{name}", metric, goal)
+    for name in _OTHER
+    for metric, goal in (
+      ("poincare_near_5", 2e-6), ("poincare_near_12", 2e-3),
+      ("lorentz_near_5", 1e-2 if name == "close" else 2e-5), ("horospherical_near_30", 1e-4),
+    )
+  ),
+  *(
+    _goal("Other dimensions, curvatures and separations", f"float64_{name}", metric, goal)
+    for name in _OTHER
+    for metric, goal in (("poincare_near_25", 2e-6), ("poincare_far_30", 1e-5))
+  ),
 )  # fmt: skip
 
 
@@ -162,12 +191,16 @@ class _Grid:
     """Coordinates of a point of the unit hyperboloid in the chart of curvature −c."""
     mp, number = self.mp, lambda a: np.dtype(self.config.dtype).type(float(a))
     root, t = mp.sqrt(self.c), mp.sqrt(1 + self.dot(x, x))
-    if chart == "poincare":
+    if chart in _BALLS:
       return np.array([number(a / (1 + t) / root) for a in x])
     if chart == "lorentz":
       return np.array([number(a / root) for a in x])
+    if chart == "klein":
+      return np.array([number(a / t / root) for a in x])
     h = 1 / (t - x[0])
     rest, parts = [h * a for a in x[1:]], [number(mp.log(h))]
+    if chart == "halfspace":
+      return np.array([number(a) for a in (*rest, h)])
     for _ in range(3):
       parts += (part := [number(a) for a in rest])
       rest = [a - mp.mpf(float(b)) for a, b in zip(rest, part)]
@@ -178,7 +211,7 @@ class _Grid:
     mp, c = self.mp, self.c
     x, y = ([mp.mpf(float(a)) for a in z] for z in (x, y))
     delta = [a - b for a, b in zip(x, y)]
-    if chart == "poincare":
+    if chart in _BALLS:
       alphas = [1 - c * self.dot(z, z) for z in (x, y)]
       if min(alphas) <= 0:
         return None
@@ -186,6 +219,15 @@ class _Grid:
     if chart == "lorentz":
       t_x, t_y = (mp.sqrt(1 / c + self.dot(z, z)) for z in (x, y))
       return 2 * mp.asinh(mp.sqrt(c * (self.dot(delta, delta) - (t_x - t_y) ** 2)) / 2)
+    if chart == "klein":
+      alphas = [1 - c * self.dot(z, z) for z in (x, y)]
+      if min(alphas) <= 0:
+        return None
+      return mp.acosh((1 - c * self.dot(x, y)) / mp.sqrt(alphas[0] * alphas[1]))
+    if chart == "halfspace":
+      if min(x[-1], y[-1]) <= 0:
+        return None
+      return 2 * mp.asinh(mp.sqrt(self.dot(delta, delta) / (x[-1] * y[-1])) / 2)
     n = (len(x) - 1) // 3
     move = [mp.fsum(delta[1 + i :: n]) for i in range(n)]
     flat = self.dot(move, move) / mp.exp(x[0] + y[0])
@@ -195,10 +237,15 @@ class _Grid:
     """Length of a gradient in coordinates."""
     mp, c = self.mp, self.c
     x, g = ([mp.mpf(float(a)) for a in z] for z in (x, g))
-    if chart == "poincare":
+    if chart in _BALLS:
       return mp.sqrt(self.dot(g, g)) * (1 - c * self.dot(x, x)) / 2
     if chart == "lorentz":
       return mp.sqrt(self.dot(g, g) + c * self.dot(x, g) ** 2)
+    if chart == "klein":
+      across = self.dot(g, g) - c * self.dot(x, g) ** 2
+      return mp.sqrt((1 - c * self.dot(x, x)) * across)
+    if chart == "halfspace":
+      return mp.sqrt(c * self.dot(g, g)) * x[-1]
     n = (len(x) - 1) // 3
     flat = g[1 : 1 + n]
     return mp.sqrt(c * (g[0] ** 2 + mp.exp(2 * x[0]) * self.dot(flat, flat)))
