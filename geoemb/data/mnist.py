@@ -1,0 +1,64 @@
+"""MNIST's 70,000 handwritten digits, read from the original IDX files, plain or gzip.
+
+The files are not shipped: put the four of them into mnist/ of the data folder, see `paths.root`.
+"""
+
+import gzip
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from geoemb.data import paths
+
+_FILES = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
+
+
+class Digits(NamedTuple):
+  """Images with their labels."""
+
+  images: np.ndarray  # [n, 28, 28] uint8, 0 for the background
+  labels: np.ndarray  # [n] int32, 0 to 9
+
+
+def load(split: str = "train", *, root: str | os.PathLike | None = None) -> Digits:
+  """The 60,000 digits of "train" or the 10,000 of "test".
+
+  Args:
+    split: which.
+    root: folder of data sets.
+
+  Raises:
+    ValueError: no such split, or a file that is not what its name says.
+    FileNotFoundError: a file is missing.
+  """
+  if split not in _FILES:
+    raise ValueError(f"split must be {' or '.join(_FILES)}, got {split!r}")
+  prefix, n = _FILES[split]
+  folder = os.path.join(paths.root(root), "mnist")
+  images = _read(folder, f"{prefix}-images-idx3-ubyte", (n, 28, 28))
+  labels = _read(folder, f"{prefix}-labels-idx1-ubyte", (n,))
+  return Digits(images, labels.astype(np.int32))
+
+
+def _read(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """An IDX file of unsigned bytes."""
+  path = os.path.join(folder, name)
+  for candidate, opener in ((path, open), (f"{path}.gz", gzip.open)):
+    if os.path.exists(candidate):
+      try:
+        with opener(candidate, "rb") as f:
+          raw = f.read()
+      except (OSError, EOFError) as e:
+        raise ValueError(f"{candidate} cannot be read: {e}") from e
+      break
+  else:
+    raise FileNotFoundError(
+      f"{path}.gz not found: put MNIST's four IDX files there, or name the folder that has mnist/ "
+      f"in {paths.VARIABLE}"
+    )
+  # 0, 0, the type (8: unsigned byte), the number of axes, and their lengths, big-endian
+  header = bytes([0, 0, 8, len(shape)]) + np.asarray(shape, ">i4").tobytes()
+  if raw[: len(header)] != header or len(raw) != len(header) + np.prod(shape):
+    raise ValueError(f"{candidate} is no IDX file of {' × '.join(map(str, shape))} bytes")
+  return np.frombuffer(raw, np.uint8, offset=len(header)).reshape(shape)
