@@ -26,6 +26,16 @@ def test_the_digits_are_those_of_the_original_files(split, n, data_root):
   assert tuple(hashlib.md5(part).hexdigest() for part in raw) == SUMS[split]
 
 
+def test_the_twin_has_the_form_of_the_digits():
+  twin = mnist.twin(30)
+  assert twin.images.shape == (30, 28, 28)
+  assert twin.images.dtype == np.uint8
+  assert twin.labels.dtype == np.int32
+  assert sorted(set(twin.labels.tolist())) == list(range(10))
+  far = np.square(twin.images[:10].astype(float)[:, None] - twin.images[10:20]).mean((2, 3))
+  np.testing.assert_array_equal(far.argmin(axis=1), range(10))
+
+
 def test_mistakes_say_what_to_do(tmp_path):
   with pytest.raises(FileNotFoundError, match="put MNIST's four IDX files there"):
     mnist.load(root=tmp_path)
