@@ -66,6 +66,7 @@ def radam(
   b2: float = 0.999,
   eps: float = 1e-8,
   amsgrad: bool = False,
+  weight_decay: float = 0.0,
   max_step: Scalar | None = None,
   move: Literal["exp", "retract"] = "exp",
 ) -> optax.GradientTransformation:
@@ -78,11 +79,19 @@ def radam(
     b2: decay of the second.
     eps: ε, added to the root.
     amsgrad: use the largest second moment so far.
+    weight_decay: λ of `links.add_decay`, not scaled by the moments: AdamW on flat space.
     max_step: longest step, in the metric.
     move: follow the geodesic, or the cheaper retraction of `m`.
   """
-  chain = [
-    scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad),
-    optax.scale_by_learning_rate(learning_rate),
-  ]
+  chain = [scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad)]
+  if weight_decay:
+    chain.append(links.add_decay(m, weight_decay))
+  chain.append(optax.scale_by_learning_rate(learning_rate))
   return links.riemannian(m, *chain, move=move, max_step=max_step)
+
+
+def ramsgrad(
+  learning_rate: optax.ScalarOrSchedule, m: Manifold, **hyperparameters
+) -> optax.GradientTransformation:
+  """RAMSGrad [becigneul2019radam] §4: `radam` with amsgrad=True, and all its arguments."""
+  return radam(learning_rate, m, amsgrad=True, **hyperparameters)
