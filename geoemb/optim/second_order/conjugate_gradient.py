@@ -1,4 +1,4 @@
-"""Nonlinear conjugate gradients on a manifold, directions transported [absil2008optimization] §8.3."""
+"""Nonlinear conjugate gradients with transported directions [absil2008optimization] §8.3."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -18,6 +18,7 @@ class _State(NamedTuple):
   grad: Array  # [..., d] g
   direction: Array  # [..., d]
   step: Array  # [] to be tried first
+  steepest: Array  # [] bool, whether the direction is −g
   count: Array  # [] int32
   stuck: Array  # [] bool, no step was found along −g
 
@@ -75,9 +76,7 @@ def minimize(
     # The same first-order change as the last step made [nocedal2006numerical] §3.5.
     step = t * slope / jnp.where(new_slope < 0, new_slope, -1)
     step = jnp.where((t > 0) & (step > 0), step, _unit(gg))
-    along_g = slope <= -(1 - 1e-3) * product.inner(m, s.x, s.grad, s.grad)
-    along_g = along_g & (jnp.sum(jnp.abs(s.direction + s.grad)) == 0)
-    return _State(x, value, g, d, step, s.count + 1, (t == 0) & along_g)
+    return _State(x, value, g, d, step, ~fine, s.count + 1, (t == 0) & s.steepest)
 
   def go(s: _State) -> Array:
     gg = product.inner(m, s.x, s.grad, s.grad)
@@ -85,7 +84,7 @@ def minimize(
 
   value, g = product.gradient(f, m, x0)
   first = _unit(product.inner(m, x0, g, g))
-  start = _State(x0, value, g, -g, first, jnp.int32(0), jnp.asarray(False))
+  start = _State(x0, value, g, -g, first, jnp.asarray(True), jnp.int32(0), jnp.asarray(False))
   s = jax.lax.while_loop(go, advance, start)
   length = jnp.sqrt(product.inner(m, s.x, s.grad, s.grad))
   return Result(s.x, s.value, length, s.count, length <= tol)

@@ -67,7 +67,7 @@ def search(
   noise = _NOISE * numerics.eps(x.dtype) * jnp.abs(f_0)
 
   def trial(s: _Search) -> _Search:
-    t, (t_low, f_low, d_low) = s.step, s.low
+    t, f_low = s.step, s.low[1]
     f_t, d_t = phi(t)
     finite = jnp.isfinite(f_t) & jnp.isfinite(d_t)
     level = (f_t <= f_0 + noise) & (d_t <= (2 * c1 - 1) * d_0)

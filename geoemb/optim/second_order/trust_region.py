@@ -1,4 +1,4 @@
-"""Riemannian trust regions with truncated conjugate gradients [absil2007trust] algorithms 1 and 2."""
+"""Riemannian trust regions with truncated conjugate gradients [absil2007trust] §3."""
 
 import math
 from collections.abc import Callable
@@ -21,6 +21,7 @@ class _Inner(NamedTuple):
   delta: Array  # [..., d] direction
   rr: Array  # [] ‖r‖²
   count: Array  # [] int32
+  out: Array  # [] bool, whether η is at the border
   done: Array  # [] bool
 
 
@@ -51,9 +52,9 @@ def hessian(
 def _truncated(
   m: Manifold, x: Array, g: Array, h: Callable, radius: Array, most: int, kappa: float, theta: float
 ) -> tuple[Array, Array, Array]:
-  """The step η, H η, and whether it ends at the radius: Steihaug's conjugate gradients for H η = −g.
+  """The step η, H η, and whether η ends at the radius: Steihaug's conjugate gradients.
 
-  Until the residual is min(κ, ‖g‖^θ) of the gradient, the curvature is negative, or the ball is
+  They solve H η = −g until the residual is min(κ, ‖g‖^θ) of the gradient, the curvature is negative, or the ball is
   left; then to its border.
   """
   dot = lambda u, v: product.inner(m, x, u, v)
@@ -79,17 +80,14 @@ def _truncated(
     delta = -r + rr / s.rr * s.delta
     done = out | (jnp.sqrt(rr) <= goal)
     return _Inner(
-      s.eta + share * s.delta, s.h_eta + share * h_delta, r, delta, rr, s.count + 1, done
-    ), out
+      s.eta + share * s.delta, s.h_eta + share * h_delta, r, delta, rr, s.count + 1, out, done
+    )
 
-  def body(pair: tuple) -> tuple:
-    return step(pair[0])
-
-  go = lambda pair: ~pair[0].done & (pair[0].count < most) & (pair[0].rr > 0)
+  go = lambda s: ~s.done & (s.count < most) & (s.rr > 0)
   zero = jnp.zeros_like(g)
-  start = _Inner(zero, zero, g, -g, gg, jnp.int32(0), jnp.asarray(False)), jnp.asarray(False)
-  s, out = jax.lax.while_loop(go, body, start)
-  return s.eta, s.h_eta, out
+  no = jnp.asarray(False)
+  s = jax.lax.while_loop(go, step, _Inner(zero, zero, g, -g, gg, jnp.int32(0), no, no))
+  return s.eta, s.h_eta, s.out
 
 
 def minimize(
