@@ -3,7 +3,8 @@
 The rule: distances from the origin and directions there stay. A point x of curvature c goes to
 exp₀(log₀(x)), the logarithm by the old c and the exponential by the new one, and a tangent is
 carried along by the differential of that map, so that a radial one keeps its length; one across
-the radius r has it changed by the factor s_c'(r)/s_c(r), s_c(r) = sinh(√c r)/√c, or the sine.
+the radius r has it changed by the factor s_c'(r)/s_c(r), s_c(r) = sinh(√c r)/√c, or the sine. On a
+sphere that shrinks, points farther than its antipode come back on the other side.
 """
 
 import types
@@ -37,7 +38,7 @@ def rebase(m_old: Manifold, m_new: Manifold, x: Array, *tangents: Array) -> tupl
   def move(x: Array) -> Array:
     o_old, o_new = m_old.origin_like(x), m_new.origin_like(x)
     v = m_old.log(o_old, x)
-    # Both metrics at the origin are multiples of each other. A constant, as their quotient is.
+    # Both metrics at the origin are multiples of each other, so one tangent tells the quotient.
     one = m_old.egrad2rgrad(o_old, jnp.ones_like(x))
     scale = m_old.norm(o_old, one) / m_new.norm(o_new, one)
     return m_new.exp(o_new, scale[..., None] * v)

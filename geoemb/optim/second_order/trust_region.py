@@ -54,8 +54,8 @@ def _truncated(
 ) -> tuple[Array, Array, Array]:
   """The step η, H η, and whether η ends at the radius: Steihaug's conjugate gradients.
 
-  They solve H η = −g until the residual is min(κ, ‖g‖^θ) of the gradient, the curvature is negative, or the ball is
-  left; then to its border.
+  They solve H η = −g until the residual is min(κ, ‖g‖^θ) of the gradient, or, on to the border,
+  until the curvature is negative or the ball is left.
   """
   dot = lambda u, v: product.inner(m, x, u, v)
   gg = dot(g, g)
