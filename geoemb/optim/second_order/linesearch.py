@@ -70,7 +70,7 @@ def search(
     t, f_low = s.step, s.low[1]
     f_t, d_t = phi(t)
     finite = jnp.isfinite(f_t) & jnp.isfinite(d_t)
-    level = (f_t <= f_0 + noise) & (d_t <= (2 * c1 - 1) * d_0)
+    level = (-t * d_0 <= noise) & (f_t <= f_0 + noise) & (d_t <= (2 * c1 - 1) * d_0)
     enough = finite & ((f_t <= f_0 + c1 * t * d_0) | level)
     enough = enough & (f_t <= f_low + noise)
     flat = jnp.abs(d_t) <= -c2 * d_0 if wolfe == "strong" else True

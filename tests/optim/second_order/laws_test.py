@@ -1,0 +1,116 @@
+"""What every minimiser finds: Fréchet means and eigenvectors, to the last digits of float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geoemb import manifolds
+from geoemb.manifolds import means
+from geoemb.optim.second_order import conjugate_gradient, lbfgs, trust_region
+
+pytestmark = pytest.mark.slow
+
+C, DIM, N = 0.7, 4, 6
+MINIMISERS = {
+  "hager-zhang": conjugate_gradient.minimize,
+  "polak-ribiere": functools.partial(conjugate_gradient.minimize, beta="polak-ribiere"),
+  "lbfgs": functools.partial(lbfgs.minimize, memory=4),
+  "trust region": trust_region.minimize,
+}
+TOL = 1e-10
+COUNTS = np.array([*range(1, 9), 200], np.int32)  # of steps allowed
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def problem(name):
+  """Points y [N, 2, d] around two means, a matrix with eigenvalues 1 … d, and two starts."""
+  rng = np.random.default_rng(0)
+  m = manifolds.make(name, C)
+  o = m.origin((N + 1, 2), DIM, jnp.float64)
+  v = m.egrad2rgrad(o, rng.standard_normal(o.shape))
+  z = m.exp(o, 0.8 * v / m.norm(o, v)[..., None])
+  d = o.shape[-1]
+  q = np.linalg.qr(rng.standard_normal((d, d)))[0]
+  return m, z[0], z[1:], (q * np.arange(1, d + 1)) @ q.T
+
+
+@functools.cache
+def facts(name, method):
+  """Results by number of steps, [2, k]: first of the means, then of the quadratic form."""
+
+  @quick_jit
+  def compute():
+    m, x0, y, a = problem(name)
+
+    def run(shares, count):
+      def f(x):
+        square = jnp.mean(jnp.sum(m.sqdist(x, y), axis=-1))
+        return shares[0] * square + shares[1] * jnp.sum((x @ a) * x)
+
+      return MINIMISERS[method](f, m, x0, max_iter=count, tol=TOL)
+
+    kinds = jnp.eye(2 if name == "sphere" else 1, 2, dtype=jnp.float64)
+    grid = jax.tree.map(jnp.asarray, np.meshgrid(np.arange(len(kinds)), COUNTS, indexing="ij"))
+    flat = jax.lax.map(lambda k: run(kinds[k[0]], k[1]), tuple(g.reshape(-1) for g in grid))
+    return jax.tree.map(lambda z: z.reshape(len(kinds), len(COUNTS), *z.shape[1:]), flat)
+
+  with jax.enable_x64(True):
+    return jax.tree.map(np.asarray, compute())
+
+
+@functools.cache
+def answers(name):
+  """The means by the module for them, and the matrix."""
+  with jax.enable_x64(True):
+    _, _, y, a = jax.jit(lambda: problem(name))()
+    m = manifolds.make(name, C)
+    return np.asarray(quick_jit(means.frechet)(m, jnp.swapaxes(y, 0, 1))), np.asarray(a)
+
+
+@pytest.mark.parametrize("name", ["lorentz", "sphere"])
+@pytest.mark.parametrize("method", MINIMISERS)
+def test_finds_frechet_means(name, method):
+  r = jax.tree.map(lambda z: z[0, -1], facts(name, method))
+  assert r.converged
+  assert r.grad_norm <= TOL
+  assert r.iterations < 60
+  np.testing.assert_allclose(r.x, answers(name)[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", MINIMISERS)
+def test_finds_the_least_eigenvector(method):
+  """Of a Rayleigh quotient on the sphere of radius 1/√c, whose values are λ/c."""
+  r = jax.tree.map(lambda z: z[1, -1], facts("sphere", method))
+  assert r.converged
+  assert r.iterations < 100
+  w, q = np.linalg.eigh(answers("sphere")[1])
+  np.testing.assert_allclose(r.value, 2 * w[0] / C, rtol=1e-14)
+  for x in r.x:
+    np.testing.assert_allclose(np.abs(x @ q[:, 0]), 1 / np.sqrt(C), rtol=1e-14)
+    np.testing.assert_allclose(x @ q[:, 1:], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["lorentz", "sphere"])
+@pytest.mark.parametrize("method", MINIMISERS)
+def test_values_fall_and_the_count_is_kept(name, method):
+  r = facts(name, method)
+  assert np.all(np.diff(r.value, axis=1) <= 1e-12)
+  assert np.all(r.iterations <= COUNTS)
+  np.testing.assert_array_equal(r.converged, r.grad_norm <= TOL)
+  assert not np.any(r.converged[:, 0])
+  assert r.iterations.dtype == np.int32
+
+
+@pytest.mark.parametrize("name", ["lorentz", "sphere"])
+def test_trust_regions_converge_superlinearly(name):
+  """At least with the power 1.7 once the region no longer binds, to where rounding ends it."""
+  for g in facts(name, "trust region").grad_norm:
+    g = g[: len(COUNTS) - 1]
+    last = g[(g < 0.1) & (g > 1e-14)]
+    g = last[: 1 + np.argmax(last < 1e-9)] if np.any(last < 1e-9) else last
+    assert len(g) >= 3
+    assert np.all(np.log(g[1:]) < 1.7 * np.log(g[:-1]) + np.log(3))
