@@ -5,6 +5,10 @@
 turns Euclidean gradients into tangents at `params`, passes them down the links, and moves along the
 geodesic of what comes out. The update it returns is a difference of points, so that
 `optax.apply_updates` lands on the manifold. Source: [bonnabel2013rsgd] §2.
+
+Outside the ends gradients are Euclidean, so optax.MultiSteps(tx, k) accumulates them: their mean
+is exact, as points stay till the k-th. Its accumulator is float32 unless told otherwise; and it is
+for dense steps, since with `rows.update` a row of an earlier batch would miss the k-th.
 """
 
 import functools
@@ -79,6 +83,8 @@ def add_decay(m: Manifold, weight_decay: Scalar) -> optax.GradientTransformation
   """
 
   def add(v: Array, x: Array) -> Array:
+    if m.ops is euclidean:  # of any shape, [] too
+      return v + weight_decay * x
     return v - weight_decay * m.log(x, m.origin_like(x))
 
   return optax.stateless(lambda v, x: jax.tree.map(add, v, x))

@@ -43,6 +43,9 @@ def lookahead(
     # A copy: the points themselves may be donated to the step.
     return LookaheadState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.copy, x), tx.init(x))
 
+  def toward(a: Array, b: Array) -> Array:
+    return m.proj(m.exp(a, jnp.asarray(share, a.dtype) * m.log(a, b)))
+
   def update(
     g: PyTree, state: LookaheadState, x: PyTree | None = None
   ) -> tuple[PyTree, LookaheadState]:
@@ -53,7 +56,7 @@ def lookahead(
 
     def back() -> tuple[PyTree, LookaheadState]:
       y = optax.apply_updates(x, steps)
-      slow = jax.tree.map(lambda a, b: m.proj(m.geodesic(a, b, share)), state.slow, y)
+      slow = jax.tree.map(toward, state.slow, y)
       moved = LookaheadState(count, slow, links.carry(m, fast, y, slow))
       return jax.tree.map(m.displacement, x, slow), moved
 
