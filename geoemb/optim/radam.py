@@ -76,7 +76,9 @@ def radam(
     learning_rate: η, a number or a schedule.
     m: the manifold.
     b1: decay of the first moment.
-    b2: decay of the second.
+    b2: decay of the second. The default remembers a thousand steps: points that start far from
+      where they belong slow down on the way there, as the long gradients of the start still count.
+      At a rate of 0.05 and radius 12 or 20, 0.95 arrives within 600 steps and 0.999 does not.
     eps: ε, added to the root.
     amsgrad: use the largest second moment so far.
     weight_decay: λ of `links.add_decay`, not scaled by the moments: AdamW on flat space.

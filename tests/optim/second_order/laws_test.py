@@ -114,3 +114,20 @@ def test_trust_regions_converge_superlinearly(name):
     g = last[: 1 + np.argmax(last < 1e-9)] if np.any(last < 1e-9) else last
     assert len(g) >= 3
     assert np.all(np.log(g[1:]) < 1.7 * np.log(g[:-1]) + np.log(3))
+
+
+def test_float32_is_kept_and_ends_where_its_rounding_does():
+  @quick_jit
+  def compute():
+    m, x0, y, _ = problem("sphere")
+    x0, y = x0.astype(jnp.float32), y.astype(jnp.float32)
+    f = lambda x: jnp.mean(jnp.sum(m.sqdist(x, y), axis=-1))
+    run = lambda tol: lbfgs.minimize(f, m, x0, tol=tol, max_iter=50)
+    return jax.lax.map(run, jnp.array([1e-5, 0.0], jnp.float32))
+
+  with jax.enable_x64(True):
+    r = jax.tree.map(np.asarray, compute())
+  assert {str(z.dtype) for z in (r.x, r.value, r.grad_norm)} == {"float32"}
+  np.testing.assert_array_equal(r.converged, [True, False])
+  assert np.all(r.grad_norm < 1e-5)
+  np.testing.assert_allclose(r.x, [answers("sphere")[0]] * 2, rtol=1e-4, atol=1e-5)
