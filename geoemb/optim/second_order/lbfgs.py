@@ -74,7 +74,8 @@ def minimize(
 
   def advance(state: _State) -> _State:
     d = direction(state)
-    t = linesearch.search(f, m, state.x, d, 1.0)
+    slope = product.inner(m, state.x, state.grad, d)
+    t = linesearch.search(f, m, state.x, d, 1.0, (state.value, slope))
     v = t * d
     x = m.exp(state.x, v)
     value, g = product.gradient(f, m, x)

@@ -29,6 +29,7 @@ def search(
   x: Array,
   v: Array,
   first: Scalar,
+  start: tuple[Array, Array],
   *,
   wolfe: Literal["armijo", "strong"] = "strong",
   c1: float = 1e-4,
@@ -48,6 +49,7 @@ def search(
     x: [..., d] points.
     v: [..., d] tangents, a direction of descent.
     first: the t that is tried first.
+    start: φ(0) and φ'(0), [] each: f(x) and the inner product of its gradient with v.
     wolfe: with or without the condition on the slope.
     c1: least share of the decrease that the slope foretells.
     c2: largest share of the slope that is left.
@@ -63,7 +65,7 @@ def search(
     return jax.jvp(lambda t: f(m.exp(x, t * v)), (t,), (jnp.ones_like(t),))
 
   zero = jnp.zeros([], x.dtype)
-  f_0, d_0 = phi(zero)
+  f_0, d_0 = start
   noise = _NOISE * numerics.eps(x.dtype) * jnp.abs(f_0)
 
   def trial(s: _Search) -> _Search:

@@ -30,12 +30,12 @@ def facts():
     for wolfe in ("armijo", "strong"):
 
       def run(x, v, first, wolfe=wolfe):
-        t = linesearch.search(f, m, x, v, first, wolfe=wolfe, c1=1e-4, c2=0.2)
-        phi = lambda t: f(m.exp(x, t * v))
-        return t, jax.value_and_grad(phi)(jnp.zeros_like(t)), jax.value_and_grad(phi)(t)
+        start = f(x), -m.inner(x, v, v)
+        t = linesearch.search(f, m, x, v, first, start, wolfe=wolfe, c1=1e-4, c2=0.2)
+        return t, start, jax.value_and_grad(lambda t: f(m.exp(x, t * v)))(t)
 
       out[wolfe] = jax.vmap(jax.vmap(run, (None, None, 0)), (0, 0, None))(x, -g, FIRST)
-    out["uphill"] = linesearch.search(f, m, x[0], g[0], 1.0)
+    out["uphill"] = linesearch.search(f, m, x[0], g[0], 1.0, (f(x[0]), m.inner(x[0], g[0], g[0])))
     grad, h = trust_region.hessian(f, m, x[0])
     u, v = m.egrad2rgrad(x[0], jnp.eye(4)[0]), m.egrad2rgrad(x[0], jnp.eye(4)[1])
     second = jax.hessian(lambda a: f(m.exp(x[0], a[0] * u + a[1] * v)))(jnp.zeros(2, x.dtype))
@@ -71,6 +71,6 @@ def test_options_that_do_not_exist_are_refused():
   m = manifolds.make("sphere")
   x = np.array([1.0, 0.0], np.float32)
   with pytest.raises(ValueError, match='^wolfe must be "armijo" or "strong", got \'weak\'$'):
-    linesearch.search(lambda x: x[0], m, x, x, 1.0, wolfe="weak")
+    linesearch.search(lambda x: x[0], m, x, x, 1.0, (1.0, -1.0), wolfe="weak")
   with pytest.raises(ValueError, match="^beta must be .*, got 'fletcher'$"):
     conjugate_gradient.minimize(lambda x: x[0], m, x, beta="fletcher")
