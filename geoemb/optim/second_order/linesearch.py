@@ -1,7 +1,7 @@
 """Line searches along a geodesic t ↦ exp_x(t v) [absil2008optimization] §4.2."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +31,8 @@ def search(
   first: Scalar,
   start: tuple[Array, Array],
   *,
-  wolfe: Literal["armijo", "strong"] = "strong",
-  c1: float = 1e-4,
-  c2: float = 0.9,
+  c1: Scalar = 1e-4,
+  c2: Scalar = 0.9,
   max_iter: int = 30,
 ) -> Array:
   """The t ≥ 0 that φ(t) = f(exp_x(t v)) decreases enough at, []; 0 where none was found.
@@ -50,16 +49,10 @@ def search(
     v: [..., d] tangents, a direction of descent.
     first: the t that is tried first.
     start: φ(0) and φ'(0), [] each: f(x) and the inner product of its gradient with v.
-    wolfe: with or without the condition on the slope.
     c1: least share of the decrease that the slope foretells.
-    c2: largest share of the slope that is left.
+    c2: largest share of the slope that is left; infinity for Armijo's condition alone.
     max_iter: values of φ, at most.
-
-  Raises:
-    ValueError: no such condition.
   """
-  if wolfe not in ("armijo", "strong"):
-    raise ValueError(f'wolfe must be "armijo" or "strong", got {wolfe!r}')
 
   def phi(t: Array) -> tuple[Array, Array]:
     return jax.jvp(lambda t: f(m.exp(x, t * v)), (t,), (jnp.ones_like(t),))
@@ -75,8 +68,7 @@ def search(
     level = (-t * d_0 <= noise) & (f_t <= f_0 + noise) & (d_t <= (2 * c1 - 1) * d_0)
     enough = finite & ((f_t <= f_0 + c1 * t * d_0) | level)
     enough = enough & (f_t <= f_low + noise)
-    flat = jnp.abs(d_t) <= -c2 * d_0 if wolfe == "strong" else True
-    done = enough & flat
+    done = enough & (jnp.abs(d_t) <= -c2 * d_0)
     # With enough decrease t is the new low; the other end stays if φ falls towards it.
     ahead = s.closed & (d_t * (s.high[0] - t) < 0) | ~s.closed & (d_t < 0)
     here, keep = (t, f_t, d_t), lambda c, a, b: tuple(jnp.where(c, p, q) for p, q in zip(a, b))
