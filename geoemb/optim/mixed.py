@@ -27,7 +27,7 @@ def mixed(
   Raises:
     ValueError: a leaf of specs is no manifold.
   """
-  is_leaf = lambda s: s is None or hasattr(s, "egrad2rgrad")
+  is_leaf = lambda s: s is None or (hasattr(s, "name") and hasattr(s, "egrad2rgrad"))
   transforms = {}
 
   def label(path: tuple, spec: Manifold | None) -> str:

@@ -1,6 +1,6 @@
 """Riemannian Adam and AMSGrad [becigneul2019radam] §4."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def radam(
 
 
 def ramsgrad(
-  learning_rate: optax.ScalarOrSchedule, m: Manifold, **hyperparameters
+  learning_rate: optax.ScalarOrSchedule, m: Manifold, **hyperparameters: Any
 ) -> optax.GradientTransformation:
   """RAMSGrad [becigneul2019radam] §4: `radam` with amsgrad=True, and all its arguments."""
   return radam(learning_rate, m, amsgrad=True, **hyperparameters)

@@ -9,6 +9,8 @@ import pytest
 from geoemb import manifolds
 from geoemb.optim import curvature, radam
 
+pytestmark = pytest.mark.slow
+
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 OLD, NEW, DIM = 0.7, 1.6, 3
 

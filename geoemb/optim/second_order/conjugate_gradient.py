@@ -35,7 +35,7 @@ def minimize(
   """A stationary point of f near x0, by conjugate gradients with strong Wolfe steps.
 
   Restarts with −g where the direction does not descend or no step along it was found, and ends
-  where none is found along −g. c₂ is 0.1 as in [nocedal2006numerical] §5.2.
+  where none is found along −g. c₂ is 0.1 as in [nocedal2006numerical] §3.1.
 
   Args:
     f: from points [..., d] to a scalar, [].
@@ -43,7 +43,7 @@ def minimize(
     x0: [..., d] points to start from, one point of a product.
     max_iter: steps, at most.
     tol: length of the gradient to stop at.
-    beta: of [hager2005descent] eq. 1.3, or of Polak and Ribière, at least 0
+    beta: of [hager2005descent] §1, or of Polak and Ribière, at least 0
       ([nocedal2006numerical] eq. 5.45).
 
   Raises:
@@ -70,7 +70,7 @@ def minimize(
       share = jnp.maximum(product.inner(m, x, g, y), 0) / jnp.where(gg > 0, gg, 1)
     d = -g + share * p
     gg, new_slope = product.inner(m, x, g, g), product.inner(m, x, g, d)
-    # Nearly at right angles to −g a direction is as good as lost; 1e-3 is the cosine's share of g².
+    # Given up where f falls by less than a thousandth of what it does along −g.
     fine = (t > 0) & (new_slope < -1e-3 * gg)
     d, new_slope = jnp.where(fine, d, -g), jnp.where(fine, new_slope, -gg)
     # The same first-order change as the last step made [nocedal2006numerical] §3.5.

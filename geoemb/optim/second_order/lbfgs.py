@@ -1,6 +1,6 @@
 """Riemannian L-BFGS: the last pairs of steps and changes of gradient, transported to the point.
 
-Source: [huang2015broyden] §5; the two loops are [nocedal2006numerical] algorithm 7.4.
+Source: [huang2015broyden]; the two loops are [nocedal2006numerical] algorithm 7.4.
 """
 
 from collections.abc import Callable

@@ -39,7 +39,7 @@ def search(
 
   Armijo's condition is φ(t) ≤ φ(0) + c₁ t φ'(0), the strong Wolfe conditions have besides
   |φ'(t)| ≤ c₂ |φ'(0)|. Bracketing and zooming as in [nocedal2006numerical] §3.5. Where φ falls by
-  less than it rounds, its slope decides instead, as in [hager2005descent] §1: so a minimum is found
+  less than it rounds, its slope decides instead, as in [hager2005descent]: so a minimum is found
   to eps and not to √eps.
 
   Args:

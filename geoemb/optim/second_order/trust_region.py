@@ -104,7 +104,7 @@ def minimize(
 ) -> Result:
   """A local minimum of f near x0, by trust regions with exact Hessian-vector products.
 
-  Convergence is superlinear of order 1 + θ, as far as rounding lets it [absil2007trust] §4.3.
+  Convergence is superlinear of order 1 + θ, as far as rounding lets it [absil2007trust] §4.
 
   Args:
     f: from points [..., d] to a scalar, [], twice differentiable.
@@ -126,7 +126,7 @@ def minimize(
     value, g_y = product.gradient(f, m, y)
     told = -product.inner(m, s.x, g, eta) - 0.5 * product.inner(m, s.x, eta, h_eta)
     # Both decreases drown in the rounding of f near the end: equal noise takes the quotient to 1.
-    # 1000 eps for a sum of many terms, as in the authors' code.
+    # 1000 eps for a sum of many terms, as in Manopt.
     noise = 1e3 * numerics.eps(s.x.dtype) * jnp.maximum(1, jnp.abs(s.value))
     ratio = (s.value - value + noise) / (told + noise)
     fine = jnp.isfinite(value) & jnp.all(jnp.isfinite(g_y)) & (ratio > 0.1) & (told >= 0)
