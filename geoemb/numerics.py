@@ -171,7 +171,9 @@ def safe_norm(x: Array) -> Array:
   info = jnp.finfo(x.dtype)
   k = (info.maxexp * 25) // 32  # float32: 2^±100 brings all of [2^-126, 2^128] within 2^±60
   top = jnp.max(jnp.abs(x), axis=-1)
-  scale = jnp.where(top > 2.0 ** (k // 2), 2.0**-k, jnp.where(top < 2.0 ** (-k // 2), 2.0**k, 1))
+  # Not zeros: of zeros known to the compiler XLA makes 0 · scale², which is NaN.
+  small = (top > 0) & (top < 2.0 ** (-k // 2))
+  scale = jnp.where(top > 2.0 ** (k // 2), 2.0**-k, jnp.where(small, 2.0**k, 1))
   scale = scale.astype(x.dtype)
   scaled = x * scale[..., None]
   return bound(jnp.sqrt(jnp.sum(scaled * scaled, axis=-1)) / scale, float(info.max))

@@ -29,6 +29,11 @@ class NormTest(parameterized.TestCase):
       np.testing.assert_array_equal(value, 0)
       np.testing.assert_array_equal(slope, 0)
 
+  def test_zeros_known_to_the_compiler_have_norm_0(self, dtype):
+    with jax.enable_x64(True):
+      norm = jax.jit(lambda: numerics.safe_norm(jnp.zeros((2, 3), dtype)))()
+    np.testing.assert_array_equal(norm, 0)
+
   def test_whole_range(self, dtype):
     top, least = float(np.finfo(dtype).max), float(np.finfo(dtype).tiny)
     scale = np.geomspace(30 * least, 0.1 * top, 80)

@@ -5,9 +5,14 @@
 turns Euclidean gradients into tangents at `params`, passes them down the links, and moves along the
 geodesic of what comes out. The update it returns is a difference of points, so that
 `optax.apply_updates` lands on the manifold. Source: [bonnabel2013rsgd] §2.
+
+Outside the ends gradients are Euclidean, so optax.MultiSteps(tx, k) accumulates them: their mean
+is exact, as points stay till the k-th. Its accumulator is float32 unless told otherwise; and it is
+for dense steps, since with `rows.update` a row of an earlier batch would miss the k-th.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -28,7 +33,12 @@ class ScaleByRAdamState(NamedTuple):
 
 
 # Which fields of a link's state are tangents at the current points, to be carried along.
-TANGENTS = {optax.TraceState: ("trace",), optax.EmaState: ("ema",), ScaleByRAdamState: ("mu",)}
+TANGENTS = {
+  optax.TraceState: ("trace",),
+  optax.EmaState: ("ema",),
+  optax.ScaleByLionState: ("mu",),
+  ScaleByRAdamState: ("mu",),
+}
 
 
 def to_riemannian(m: Manifold) -> optax.GradientTransformation:
@@ -61,18 +71,39 @@ def clip_norm(
   return optax.stateless(lambda v, x: jax.tree.map(clip, v, x))
 
 
-def carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
-  """The state with its tangents transported from points x to y."""
+def add_decay(m: Manifold, weight_decay: Scalar) -> optax.GradientTransformation:
+  """Adds −λ log_x(origin) to tangent vectors at x: decoupled weight decay [loshchilov2019adamw].
+
+  Behind the adaptive scaling and before the rate it pulls every point toward the origin by the
+  share ηλ of its distance. On flat space it is optax.add_decayed_weights.
+
+  Args:
+    m: the manifold.
+    weight_decay: λ.
+  """
+
+  def add(v: Array, x: Array) -> Array:
+    if m.ops is euclidean:  # of any shape, [] too
+      return v + weight_decay * x
+    return v - weight_decay * m.log(x, m.origin_like(x))
+
+  return optax.stateless(lambda v, x: jax.tree.map(add, v, x))
+
+
+def map_tangents(f: Callable[[PyTree], PyTree], state: PyTree) -> PyTree:
+  """The state with f applied to every tree of tangents in it, which is shaped as the points are."""
 
   def move(node: PyTree) -> PyTree:
     if type(node) not in TANGENTS:
       return node
-    moved = {
-      name: jax.tree.map(m.transport, x, y, getattr(node, name)) for name in TANGENTS[type(node)]
-    }
-    return node._replace(**moved)
+    return node._replace(**{name: f(getattr(node, name)) for name in TANGENTS[type(node)]})
 
   return jax.tree.map(move, state, is_leaf=lambda node: type(node) in TANGENTS)
+
+
+def carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
+  """The state with its tangents transported from points x to y."""
+  return map_tangents(lambda v: jax.tree.map(m.transport, x, y, v), state)
 
 
 def riemannian(

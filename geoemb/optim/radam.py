@@ -1,6 +1,6 @@
 """Riemannian Adam and AMSGrad [becigneul2019radam] §4."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,7 @@ def radam(
   b2: float = 0.999,
   eps: float = 1e-8,
   amsgrad: bool = False,
+  weight_decay: float = 0.0,
   max_step: Scalar | None = None,
   move: Literal["exp", "retract"] = "exp",
 ) -> optax.GradientTransformation:
@@ -75,14 +76,24 @@ def radam(
     learning_rate: η, a number or a schedule.
     m: the manifold.
     b1: decay of the first moment.
-    b2: decay of the second.
+    b2: decay of the second. The default remembers a thousand steps: points that start far from
+      where they belong slow down on the way there, as the long gradients of the start still count.
+      At a rate of 0.05 and radius 12 or 20, 0.95 arrives within 600 steps and 0.999 does not.
     eps: ε, added to the root.
     amsgrad: use the largest second moment so far.
+    weight_decay: λ of `links.add_decay`, not scaled by the moments: AdamW on flat space.
     max_step: longest step, in the metric.
     move: follow the geodesic, or the cheaper retraction of `m`.
   """
-  chain = [
-    scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad),
-    optax.scale_by_learning_rate(learning_rate),
-  ]
+  chain = [scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad)]
+  if weight_decay:
+    chain.append(links.add_decay(m, weight_decay))
+  chain.append(optax.scale_by_learning_rate(learning_rate))
   return links.riemannian(m, *chain, move=move, max_step=max_step)
+
+
+def ramsgrad(
+  learning_rate: optax.ScalarOrSchedule, m: Manifold, **hyperparameters: Any
+) -> optax.GradientTransformation:
+  """RAMSGrad [becigneul2019radam] §4: `radam` with amsgrad=True, and all its arguments."""
+  return radam(learning_rate, m, amsgrad=True, **hyperparameters)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import links, radam, rsgd, schedules
+from geoemb.optim import links, radagrad, radam, rsgd, schedules
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +115,7 @@ def isometry(m, key):
 EQUIVARIANT = {
   "rsgd": functools.partial(rsgd.rsgd, momentum=0.9, nesterov=True, max_grad=0.5, max_step=0.2),
   "radam": functools.partial(radam.radam, b2=0.9, amsgrad=True, max_step=0.2),
+  "radagrad": radagrad.radagrad,
 }
 
 
@@ -122,7 +123,7 @@ EQUIVARIANT = {
   "name, optimizer",  # no Adam on flat space: it scales coordinates
   [
     ("euclidean", "rsgd"), ("lorentz", "rsgd"), ("lorentz", "radam"), ("poincare", "radam"),
-    ("sphere", "radam"),
+    ("sphere", "radam"), ("sphere", "rsgd"), ("sphere", "radagrad"), ("lorentz", "radagrad"),
   ],
 )  # fmt: skip
 def test_isometries_carry_the_whole_path_along(name, optimizer):

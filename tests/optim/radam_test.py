@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,3 +156,37 @@ def test_moments_average_over_steps_of_a_resumed_run():
   for t in range(3, 6):
     updates, again = step(x * t, again, x)
     np.testing.assert_array_equal(updates, whole[t])
+
+
+def test_far_targets_are_reached_at_a_constant_rate_if_the_second_moment_forgets():
+  """Gradients of d² shrink on the way: with b2 = 0.999 the first, long ones slow the last steps."""
+  m = manifolds.make("horospherical")
+
+  @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+  def run(key, cases):
+    key_x, key_y = jax.random.split(key)
+    x0 = m.random(key_x, (16,), 8, scale=1e-3)
+    o = m.origin_like(x0)
+    v = m.egrad2rgrad(o, jax.random.normal(key_y, o.shape))
+    v = v / m.norm(o, v)[:, None]
+
+    def case(radius_b2):
+      radius, b2 = radius_b2
+      y = m.exp(o, radius * v)
+      tx = radam.radam(0.05, m, b2=b2)
+
+      def step(carry, _):
+        x, state = carry
+        updates, state = tx.update(jax.grad(lambda x: jnp.mean(m.sqdist(x, y)))(x), state, x)
+        return (optax.apply_updates(x, updates), state), None
+
+      (x, _), _ = jax.lax.scan(step, (x0, tx.init(x0)), None, 600)
+      return jnp.mean(m.dist(x, y) ** 2)
+
+    return jax.lax.map(case, cases)
+
+  cases = np.array([[12, 0.999], [12, 0.95], [20, 0.95]], np.float32)
+  slow, near, far = np.asarray(run(jax.random.key(0), cases))
+  assert slow > 1e-3
+  assert near < 1e-4
+  assert far < 1e-2

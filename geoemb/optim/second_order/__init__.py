@@ -1,0 +1,1 @@
+"""Minimisers for small smooth problems, each one compiled loop with the same signature."""
