@@ -1,0 +1,114 @@
+"""What distributions share: orthonormal frames, the volume that exp spreads, areas of spheres.
+
+A frame at the origin is an orthonormal basis along the chart's coordinates, in their order; at μ it
+is that one, transported along the geodesic. Coordinates in a frame are [..., d], where d is the
+dimension of the manifold, whatever the chart takes to write a point.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from geoemb import numerics
+from geoemb.manifolds import Manifold
+from geoemb.typing import Array, Key
+
+# What a coordinate vector at the origin has to be multiplied by to be of unit length, given √|c|.
+_UNIT = {
+  "euclidean": lambda root: 1.0, "halfspace": lambda root: root, "horospherical": lambda root: root,
+  "klein": lambda root: 1.0, "lorentz": lambda root: 1.0, "poincare": lambda root: 0.5,
+  "sphere": lambda root: 1.0, "stereographic": lambda root: 0.5,
+}  # fmt: skip
+HYPERBOLIC = ("halfspace", "horospherical", "klein", "lorentz", "poincare")
+
+
+def dimension(m: Manifold, x: Array) -> int:
+  """The dimension d of the manifold by its points x [..., point].
+
+  Raises:
+    ValueError: the manifold is none of constant curvature whose frame is known here.
+  """
+  if m.name not in _UNIT:
+    raise ValueError(f"manifold must be one of {', '.join(_UNIT)}, got {m.name!r}")
+  n = x.shape[-1]
+  return {"horospherical": (n + 2) // 3, "sphere": n - 1}.get(m.name, n)
+
+
+def bend(m: Manifold, dtype: jnp.dtype) -> Array:
+  """The negative sectional curvature −K, []: c of hyperbolic charts, −c of the sphere, 0 if flat."""
+  if m.name == "euclidean":
+    return jnp.zeros((), dtype)
+  c = jnp.asarray(m.c, dtype)
+  return -c if m.name == "sphere" else c
+
+
+def _unit(m: Manifold, dtype: jnp.dtype) -> Array:
+  return jnp.asarray(_UNIT[m.name](jnp.sqrt(jnp.abs(jnp.asarray(m.c, dtype)))), dtype)
+
+
+def from_frame(m: Manifold, w: Array) -> Array:
+  """The tangent at the origin, [..., point], with frame coordinates w [..., d]."""
+  v = w * _unit(m, w.dtype)
+  zeros = lambda n: jnp.zeros((*v.shape[:-1], n), v.dtype)
+  if m.name == "sphere":
+    return jnp.concatenate([zeros(1), v], axis=-1)
+  if m.name == "horospherical":
+    return jnp.concatenate([v, zeros(2 * v.shape[-1] - 2)], axis=-1)
+  return v
+
+
+def to_frame(m: Manifold, v: Array) -> Array:
+  """Frame coordinates, [..., d], of the tangent v [..., point] at the origin."""
+  d = dimension(m, v)
+  v = v[..., 1:] if m.name == "sphere" else v[..., :d]
+  return v / _unit(m, v.dtype)
+
+
+def exp(m: Manifold, mu: Array, w: Array) -> Array:
+  """The point exp_μ of the tangent with coordinates w [..., d] in the frame at μ, [..., point]."""
+  return m.exp(mu, m.transport(m.origin_like(mu), mu, from_frame(m, w)))
+
+
+def log(m: Manifold, mu: Array, x: Array) -> Array:
+  """Coordinates of log_μ(x) in the frame at μ, [..., d]; their norm is the distance."""
+  return to_frame(m, m.transport(mu, m.origin_like(mu), m.log(mu, x)))
+
+
+def log_volume(square: Array, k: Array, dim: int) -> Array:
+  """Log-determinant of exp, [...], at tangents of squared length `square`: (d − 1) log(s(r)/r).
+
+  With k = −K, s(r) = sinh(√k r)/√k, which is sin(√−k r)/√−k on spheres.
+  """
+  return (dim - 1) * numerics.log_sinh_root_over(k * square)
+
+
+def log_sine(r: Array, k: Array) -> Array:
+  """log s(r) = log(sinh(√k r)/√k), [...], for r > 0."""
+  return jnp.log(r) + numerics.log_sinh_root_over(k * r * r)
+
+
+def log_sine_slope(r: Array, k: Array) -> Array:
+  """The derivative of `log_sine`, √k coth(√k r), [...], for r > 0."""
+  z = k * r * r
+  _, slope = jax.jvp(numerics.log_sinh_root_over, (z,), (jnp.ones_like(z),))
+  return (1 + 2 * z * slope) / r
+
+
+def log_area(dim: int) -> float:
+  """Logarithm of the area of the unit sphere of dimension `dim`: 2 points, a circle of 2π, ..."""
+  half = 0.5 * (dim + 1)
+  return math.log(2) + half * math.log(math.pi) - math.lgamma(half)
+
+
+def direction(key: Key, shape: tuple[int, ...], dim: int, dtype: jnp.dtype) -> Array:
+  """Unit vectors uniform on the sphere in ℝ^dim, [*shape, dim]."""
+  return numerics.unit(jax.random.normal(key, (*shape, dim), dtype))
+
+
+def around(key: Key, mu: Array, drop: Array) -> Array:
+  """Unit vectors x [..., d + 1] with 1 − μ·x = drop [...], uniform about the unit vector μ."""
+  n = jax.random.normal(key, (*drop.shape, mu.shape[-1]), mu.dtype)
+  n = numerics.unit(n - numerics.dot(n, mu)[..., None] * mu)
+  across = numerics.safe_sqrt(drop * (2 - drop), jnp.zeros((), drop.dtype))
+  return mu + (across[..., None] * n - drop[..., None] * mu)

@@ -1,0 +1,188 @@
+"""The wrapped normal integrates to 1 in every chart, is one density in all of them, and is drawn."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import parameterized
+from scipy import stats
+
+from geoemb import manifolds
+from geoemb.distributions import wrapped_normal
+from geoemb.manifolds import halfspace, horospherical, klein, lorentz
+
+pytestmark = pytest.mark.slow
+
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+C = 0.7
+MU = np.array([0.4, -0.3])
+TRIL = np.array([[0.5, 0.0], [0.2, 0.35]])
+SWAP = np.eye(2)[::-1]
+# The point of a chart for one of the Lorentz chart, and the order of its frame.
+HYPERBOLIC = {
+  "lorentz": (lambda x: x, np.eye(2)),
+  "klein": (functools.partial(klein.from_lorentz, c=C), np.eye(2)),
+  "poincare": (functools.partial(lorentz.to_poincare, c=C), np.eye(2)),
+  "stereographic": (functools.partial(lorentz.to_poincare, c=C), np.eye(2)),
+  "halfspace": (functools.partial(halfspace.from_lorentz, c=C), SWAP),
+  "horospherical": (functools.partial(horospherical.from_lorentz, c=C), np.eye(2)),
+}
+
+
+def polar(radius, profile):
+  """Points [n, 2] of the plane in polar coordinates, r and θ, and the weights of an integral."""
+  t, w = np.polynomial.legendre.leggauss(48)
+  r, w_r = radius * (t + 1) / 2, radius * w / 2
+  theta = 2 * np.pi * np.arange(32) / 32
+  weight = (w_r * profile(r))[:, None] * np.full(32, 2 * np.pi / 32)
+  x = np.stack([np.cos(theta), np.sin(theta)], -1)
+  return r, x, weight.ravel()
+
+
+def ask(m, x, mu, tril, other):
+  """Densities and samples, and their distances from a point."""
+  log_prob = lambda x, mu, tril: wrapped_normal.log_prob(m, x, mu, tril, tril=True)
+  drawn = wrapped_normal.sample(jax.random.key(3), m, mu, tril, (4000,), tril=True)
+  return {
+    "log p": log_prob(x, mu, tril), "d": m.dist(other, x), "d drawn": m.dist(other, drawn),
+    "drawn": drawn,
+  }  # fmt: skip
+
+
+@functools.cache
+def hyperbolic(name, dtype):
+  with jax.enable_x64(True):
+    r, n, weight = polar(6.0, lambda r: np.sinh(np.sqrt(C) * r) / np.sqrt(C))
+    x = (np.sinh(np.sqrt(C) * r) / np.sqrt(C))[:, None, None] * n
+    into, order = HYPERBOLIC[name]
+
+    @quick_jit
+    def compute(x, mu):
+      points, mu, other = into(x), into(mu), into(-mu)
+      tril = jnp.asarray(np.linalg.cholesky(order @ TRIL @ TRIL.T @ order), dtype)
+      return ask(manifolds.make(name, C), points, mu, tril, other)
+
+    f = compute(*(jnp.asarray(a, dtype) for a in (x.reshape(-1, 2), MU)))
+    return {k: np.asarray(v) for k, v in f.items()} | {"weight": weight}
+
+
+asked = functools.cache(lambda name, c: quick_jit(functools.partial(ask, manifolds.make(name, c))))
+
+
+@functools.cache
+def round_(name, scale):
+  """The sphere, from a pole or in the projected chart, with a scale at which tangents wrap."""
+  with jax.enable_x64(True):
+    pole = np.array([0.6, -0.48, 0.64])
+    r, n, weight = polar(np.pi, lambda r: np.sin(r) / C)
+    basis = np.linalg.svd(np.eye(3) - np.outer(pole, pole))[0][:, :2]
+    around = np.sin(r)[:, None, None] * (n @ basis.T)
+    x = (np.cos(r)[:, None, None] * pole + around).reshape(-1, 3) / np.sqrt(C)
+    mu, other = pole / np.sqrt(C), np.array([0, 1.0, 0]) / np.sqrt(C)
+    if name == "stereographic":  # from the sphere by x_i / (1 + √c x_0)
+      x, mu, other = (a[..., 1:] / (1 + np.sqrt(C) * a[..., :1]) for a in (x, mu, other))
+    f = asked(name, -C if name == "stereographic" else C)
+    f = f(*map(jnp.asarray, (x, mu, scale * TRIL, other)))
+    return {k: np.asarray(v) for k, v in f.items()} | {"weight": weight}
+
+
+def check(f, mass=1e-9):
+  p = np.exp(f["log p"].astype(np.float64)) * f["weight"]
+  np.testing.assert_allclose(p.sum(), 1, atol=mass)
+  for power in (1, 2):  # within five standard errors
+    d = f["d drawn"].astype(np.float64) ** power
+    error = d.std() / np.sqrt(d.size)
+    np.testing.assert_allclose(d.mean(), np.sum(p * f["d"] ** power), atol=5 * error)
+
+
+class HyperbolicTest(parameterized.TestCase):
+  @parameterized.parameters(*HYPERBOLIC)
+  def test_integrates_to_1_and_is_what_is_drawn(self, name):
+    check(hyperbolic(name, "float64"))
+
+  @parameterized.parameters(*HYPERBOLIC)
+  def test_charts_agree(self, name):
+    one, other = hyperbolic("lorentz", "float64"), hyperbolic(name, "float64")
+    np.testing.assert_allclose(one["log p"], other["log p"], rtol=1e-8, atol=1e-8)
+
+  def test_float32(self):
+    one, f = hyperbolic("lorentz", "float64"), hyperbolic("poincare", "float32")
+    self.assertEqual({str(f[k].dtype) for k in ("log p", "drawn")}, {"float32"})
+    check(f, 1e-4)
+    near = one["log p"] > -20  # beyond, a point is blurred by eps·e^r of many scales
+    np.testing.assert_allclose(f["log p"][near], one["log p"][near], rtol=1e-4, atol=1e-4)
+
+
+class RoundTest(parameterized.TestCase):
+  @parameterized.product(name=("sphere", "stereographic"), scale=(0.5, 4.0))
+  def test_integrates_to_1_and_is_what_is_drawn(self, name, scale):
+    check(round_(name, scale), 1e-7)
+
+  def test_charts_agree(self):
+    f, g = (round_(name, 4.0)["log p"] for name in ("sphere", "stereographic"))
+    np.testing.assert_allclose(f, g, rtol=1e-8, atol=1e-8)
+
+
+class PartsTest(parameterized.TestCase):
+  def test_flat_is_the_normal(self):
+    m = manifolds.make("euclidean")
+    x = np.random.default_rng(0).standard_normal((20, 2))
+    with jax.enable_x64(True):
+      found = quick_jit(lambda x: wrapped_normal.log_prob(m, x, jnp.asarray(MU), TRIL, tril=True))(
+        jnp.asarray(x)
+      )
+    expected = stats.multivariate_normal(MU, TRIL @ TRIL.T).logpdf(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+  @parameterized.parameters("poincare", "sphere")
+  def test_scales_of_three_forms_and_slopes(self, name):
+    """A scalar is a vector is a matrix; slopes are those of finite differences, at μ too."""
+    m = manifolds.make(name, C)
+    rng = np.random.default_rng(0)
+
+    @quick_jit
+    def compute(x, mu, s):
+      f = lambda x, mu, s: wrapped_normal.log_prob(m, x, mu, s)
+      forms = (
+        f(x, mu, s[:, :1]), f(x, mu, s[:, :1] * jnp.ones_like(s)), f(x, mu, s),
+        wrapped_normal.log_prob(m, x, mu, s[..., None] * jnp.eye(3, dtype=s.dtype), tril=True),
+      )  # fmt: skip
+
+      def along(f, *args):
+        """The derivative along a curve of points, and by differences."""
+        v = [m.egrad2rgrad(x, jnp.cos(7 * x)), m.egrad2rgrad(mu, jnp.cos(5 * mu)), jnp.sin(9 * s)]
+        at = lambda t: f(m.exp(x, t * v[0]), m.exp(mu, t * v[1]), s + t * v[2])
+        t = 1e-3 * jnp.array([-2.0, -1, 1, 2])
+        numeric = jnp.tensordot(jnp.array([1.0, -8, 8, -1]) / 12e-3, jax.vmap(at)(t), 1)
+        slopes = jax.grad(lambda *a: f(*a).sum(), (0, 1, 2))(x, mu, s)
+        return sum(jnp.sum(a * b, -1) for a, b in zip(v, slopes)), numeric
+
+      still = jax.grad(lambda *a: f(*a).sum(), (0, 1, 2))(mu, mu, s)
+      draw = lambda mu, s: wrapped_normal.sample(jax.random.key(0), m, mu, s, (2,))
+      pulled = jax.grad(lambda *a: draw(*a)[..., 0].sum(), (0, 1))(mu, s)
+      h = 1e-5
+      shifted = (draw(mu, s + h)[..., 0].sum() - draw(mu, s - h)[..., 0].sum()) / (2 * h)
+      return forms, along(f), still, (pulled[1].sum(), shifted), f(mu, mu, s)
+
+    with jax.enable_x64(True):
+      o = m.origin((6,), 3, jnp.float64)
+      point = lambda a: m.exp(o, m.egrad2rgrad(o, jnp.asarray(0.6 * a)))
+      x, mu = (point(rng.standard_normal(o.shape)) for _ in range(2))
+      s = jnp.asarray(np.exp(0.3 * rng.standard_normal((6, 3))))
+      forms, (slope, numeric), still, drawn, peak = compute(x, mu, s)
+    np.testing.assert_allclose(forms[0], forms[1], rtol=1e-12)
+    np.testing.assert_allclose(forms[2], forms[3], rtol=1e-12)
+    np.testing.assert_allclose(slope, numeric, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(*drawn, rtol=1e-7)
+    self.assertTrue(all(np.all(np.isfinite(a)) for a in still))
+    self.assertTrue(np.all(np.isfinite(peak)))
+
+  def test_a_wrong_scale_is_refused(self):
+    m = manifolds.make("lorentz")
+    x = jnp.zeros((3,))
+    with self.assertRaisesRegex(ValueError, r"scalar or \[..., 3\]"):
+      wrapped_normal.log_prob(m, x, x, jnp.ones((2,)))
+    with self.assertRaisesRegex(ValueError, "Cholesky"):
+      wrapped_normal.log_prob(m, x, x, jnp.ones((3,)), tril=True)
