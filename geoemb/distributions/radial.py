@@ -36,7 +36,7 @@ def dimension(m: Manifold, x: Array) -> int:
 
 
 def bend(m: Manifold, dtype: jnp.dtype) -> Array:
-  """The negative sectional curvature −K, []: c of hyperbolic charts, −c of the sphere, 0 if flat."""
+  """The negative sectional curvature −K, []: c in hyperbolic space, −c on spheres, 0 if flat."""
   if m.name == "euclidean":
     return jnp.zeros((), dtype)
   c = jnp.asarray(m.c, dtype)
@@ -84,7 +84,7 @@ def log_volume(square: Array, k: Array, dim: int) -> Array:
 
 
 def log_sine(r: Array, k: Array) -> Array:
-  """log s(r) = log(sinh(√k r)/√k), [...], for r > 0."""
+  """The logarithm of s(r): log(sinh(√k r)/√k), [...], for r > 0."""
   return jnp.log(r) + numerics.log_sinh_root_over(k * r * r)
 
 

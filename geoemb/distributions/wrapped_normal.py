@@ -5,8 +5,8 @@ origin (see `radial`), which is transported to μ: a scalar or [..., d], standar
 the frame, or with `tril` [..., d, d], the lower-triangular Cholesky factor of the covariance. Its
 unit is that of distances. Leading axes of scales and of μ [..., point] broadcast.
 
-Where exp is a bijection the density is N(w; 0, Σ) (r/s(r))^(d−1), [nagano2019wrapped] eq. 10, with w
-the coordinates of log_μ(x), r = ‖w‖ and s(r) = sinh(√c r)/√c. On a sphere of radius R = 1/√c every
+Where exp is a bijection the density is N(w; 0, Σ) (r/s(r))^(d−1), [nagano2019wrapped], with w the
+coordinates of log_μ(x), r = ‖w‖ and s(r) = sinh(√c r)/√c. On a sphere of radius R = 1/√c every
 point is reached by the tangents w + 2πkR ŵ for all whole k, and the density is the sum over them:
 that of the samples, which are not truncated. It is infinite at −μ and, by the tangents of length
 2πR, at μ, both integrably.

@@ -1,4 +1,4 @@
-"""The wrapped normal integrates to 1 in every chart, is one density in all of them, and is drawn."""
+"""The wrapped normal integrates to 1 in every chart, is the same in all, and is what is drawn."""
 
 import functools
 
