@@ -15,6 +15,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from geoemb import numerics
 from geoemb.typing import Array
@@ -48,76 +49,84 @@ def _debye(terms: int) -> tuple[tuple[float, ...], ...]:
   return tuple(tuple(map(float, a)) for a in d[1:])
 
 
-def _horner(coefficients: list[float], z: Array) -> Array:
-  total = jnp.full_like(z, coefficients[-1])
-  for a in coefficients[-2::-1]:
-    total = a + z * total
-  return total
+def _sums(coefficients: np.ndarray, *axes: Array) -> tuple[Array, ...]:
+  """The sums Σ_jk coefficients_mjk a_j b_k for each m, [...], of axes a [..., j] and b [..., k]."""
+  letters = "jk"[: len(axes)]
+  spec = f"{','.join('...' + l for l in letters)},m{letters}->...m"
+  coefficients = jnp.asarray(coefficients, axes[0].dtype)
+  sums = jnp.einsum(spec, *axes, coefficients, precision=jax.lax.Precision.HIGHEST)
+  return tuple(sums[..., m] for m in range(coefficients.shape[0]))
 
 
-def _tail(weights: tuple[tuple[float, ...], ...], w: Array, square: Array) -> Array:
-  """The double sum Σ_k w^−k Σ_j weights_kj p^2j, [...], from p²."""
-  total = jnp.zeros_like(w)
-  for row in weights[::-1]:
-    total = (total + _horner(row, square)) / w
-  return total
+def _powers(x: Array, first: int, last: int) -> Array:
+  """The powers x^first, ..., x^last of x ≥ 0, [..., n]."""
+  return x[..., None] ** jnp.arange(first, last + 1).astype(x.dtype)
+
+
+@functools.cache
+def _weights() -> np.ndarray:
+  """Coefficients of w^−k p^2j, [3, j, k]: of Σ D_k/ν^k, and of what its derivatives by w have."""
+  out = np.zeros((3, _TERMS + 1, _TERMS))
+  for k, row in enumerate(_debye(_TERMS), 1):
+    for j, a in enumerate(row):
+      n = k + 2 * j
+      out[:, j, k - 1] = a, n * a, n * (n + 2) * a
+  return out
 
 
 def _expansion(order: float, x: Array) -> tuple[Array, Array, Array, Array]:
-  """What `_all` returns, for w ≥ 25, without its last derivative."""
+  """What `functions` returns, for w ≥ 25."""
   nu = order
-  d = _debye(_TERMS)
-  slopes = tuple(tuple((k + 1 + 2 * j) * a for j, a in enumerate(row)) for k, row in enumerate(d))
-  bends = tuple(
-    tuple((k + 1 + 2 * j) * (k + 3 + 2 * j) * a for j, a in enumerate(row))
-    for k, row in enumerate(d)
-  )
   w = numerics.hypot(x, jnp.full_like(x, nu))
   square = jnp.square(nu / w)
+  tail, first, second = _sums(_weights(), _powers(square, 0, _TERMS), _powers(1 / w, 1, _TERMS))
   if nu > 0:
     t = x * (x / (w + nu))
-    level = sum(sum(row) / nu**k for k, row in enumerate(d, 1)) if nu >= _LEAST else _level(nu)
     log = -nu * (x + t) / (w + x) - nu * jnp.log1p(t / (2 * nu)) - 0.5 * jnp.log1p(t / nu)
-  else:  # I_0: the constant is that of Hankel's expansion
-    level, log = 0.5 * math.log(2 * math.pi), -0.5 * jnp.log(w)
-  log = log + (_tail(d, w, square) - level)
+  else:
+    log = -0.5 * jnp.log(w)
+  log = log + (tail - _level(nu))
   over = x / w
-  rest = _tail(slopes, w, square) / w  # Σ (k + 2j) d p^2j / w^(k + 1)
-  ratio = x / (w + nu) - 0.5 * over / w - over * rest
-  gap = (nu + nu * (nu / (w + x))) / (w + nu) + 0.5 * over / w + over * rest
-  bend = (
-    nu / w / (w + nu)
-    + (0.5 * (jnp.square(over) - square) - rest * w + jnp.square(over) * _tail(bends, w, square))
-    / w
-    / w
-  )
-  return log, ratio, gap, bend
+  rest = (0.5 + first) / w * over
+  ratio = x / (w + nu) - rest
+  gap = (nu + nu * (nu / (w + x))) / (w + nu) + rest
+  bend = 0.5 * (jnp.square(over) - square) - first + jnp.square(over) * second
+  return log, ratio, gap, (nu / (w + nu) + bend / w) / w
 
 
 def _level(nu: float) -> float:
-  """The limit of the sum for x → 0, which is Stirling's remainder with its sign turned."""
+  """The limit of the sum for x → 0; for ν = 0 the constant of Hankel's expansion."""
+  if nu == 0:
+    return 0.5 * math.log(2 * math.pi)
+  if nu >= _LEAST:
+    return sum(sum(row) / nu**k for k, row in enumerate(_debye(_TERMS), 1))
   stirling = nu * math.log(nu) - nu + 0.5 * math.log(2 * math.pi * nu)
-  return stirling - math.lgamma(nu + 1)
+  return stirling - math.lgamma(nu + 1)  # by few of its digits where ν is large
 
 
 def _power(order: float, x: Array) -> tuple[Array, Array, Array, Array]:
-  """What `_all` returns, by the power series, for x ≤ 25."""
+  """What `functions` returns, by the power series, for x ≤ 25."""
   unit = 0.25 * _LEAST**2  # of x²/4, lest coefficients underflow in float32
   a = [1.0]
   for k in range(1, _SERIES + 2):
     a.append(a[-1] * unit / (k * (order + k)))
+  a, n = np.array(a), np.arange(_SERIES + 2)
   y = jnp.square(x / _LEAST)
-  rest = y * _horner(a[1:-1], y)
-  first = _horner([k * b for k, b in enumerate(a)][1:], y)
-  second = _horner([k * (k - 1) * b for k, b in enumerate(a)][2:], y)
+  rest, first, second = _sums(
+    np.stack([a[1:-1], (n * a)[1:-1], (n * (n - 1) * a)[2:]]), _powers(y, 0, _SERIES - 1)
+  )
+  rest = y * rest
   first, second = first / (1 + rest), second / (1 + rest)
   ratio = 0.5 * x * (first / unit)
   bend = (0.5 * first + y * (second - first * first)) / unit
   return jnp.log1p(rest) - x, ratio, 1 - ratio, bend
 
 
-def _all(order: float, x: Array) -> tuple[Array, Array, Array, Array]:
-  """f(x) − x, f'(x), 1 − f'(x) and f''(x), [...] each, for x ≥ 0."""
+def functions(order: float, x: Array) -> tuple[Array, Array, Array, Array]:
+  """`log_scaled`, `ratio`, `ratio_gap` and `ratio_slope` at once, [...] each.
+
+  Some 50 numbers are held for every x. It has no derivatives of its own.
+  """
   x = jnp.where(x > 0, x, 0)
   if order >= _LEAST:
     return _expansion(order, x)
@@ -129,7 +138,7 @@ def _all(order: float, x: Array) -> tuple[Array, Array, Array, Array]:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def log_scaled(order: float, x: Array) -> Array:
   """log(Γ(ν + 1) (2/x)^ν I_ν(x)) − x, [...], for x ≥ 0; ν = `order` ≥ 0 is a fixed number."""
-  return _all(order, x)[0]
+  return functions(order, x)[0]
 
 
 @log_scaled.defjvp
@@ -141,7 +150,7 @@ def _log_scaled_jvp(order: float, primals: tuple, tangents: tuple) -> tuple[Arra
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def ratio(order: float, x: Array) -> Array:
   """The ratio I_(ν+1)(x)/I_ν(x), [...], for x ≥ 0: 0 at 0, and 1 for x → ∞."""
-  return _all(order, x)[1]
+  return functions(order, x)[1]
 
 
 @ratio.defjvp
@@ -152,7 +161,7 @@ def _ratio_jvp(order: float, primals: tuple, tangents: tuple) -> tuple[Array, Ar
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def ratio_gap(order: float, x: Array) -> Array:
   """One less the ratio, [...], to all digits where that is almost 1."""
-  return _all(order, x)[2]
+  return functions(order, x)[2]
 
 
 @ratio_gap.defjvp
@@ -162,4 +171,4 @@ def _ratio_gap_jvp(order: float, primals: tuple, tangents: tuple) -> tuple[Array
 
 def ratio_slope(order: float, x: Array) -> Array:
   """The derivative of the ratio by x, [...]."""
-  return _all(order, x)[3]
+  return functions(order, x)[3]

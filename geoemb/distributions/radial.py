@@ -5,10 +5,13 @@ is that one, transported along the geodesic. Coordinates in a frame are [..., d]
 dimension of the manifold, whatever the chart takes to write a point.
 """
 
+import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from geoemb import numerics
 from geoemb.manifolds import Manifold
@@ -112,3 +115,32 @@ def around(key: Key, mu: Array, drop: Array) -> Array:
   n = numerics.unit(n - numerics.dot(n, mu)[..., None] * mu)
   across = numerics.safe_sqrt(drop * (2 - drop), jnp.zeros((), drop.dtype))
   return mu + (across[..., None] * n - drop[..., None] * mu)
+
+
+def tangent_gap(r: Array, p: Array, k: Array) -> Array:
+  """By what log s(r) exceeds its tangent at p, [...], for r, p > 0: never for k ≥ 0."""
+  return log_sine(r, k) - log_sine(p, k) - (r - p) * log_sine_slope(p, k)
+
+
+@functools.cache
+def quadrature(nodes: int = 64) -> tuple[np.ndarray, np.ndarray]:
+  """Gauss–Legendre nodes on [0, 1] and the logarithms of their weights."""
+  t, w = np.polynomial.legendre.leggauss(nodes)
+  return 0.5 * (t + 1), np.log(0.5 * w)
+
+
+def accepted(key: Key, start: Array, draw: Callable[[Key], tuple[Array, Array]]) -> Array:
+  """Samples by rejection, of the shape of `start`, repeated until every one is accepted.
+
+  `draw` returns proposals and the logarithms of their chances. NaN is accepted, which ends it.
+  """
+
+  def step(state: tuple) -> tuple:
+    key, value, todo = state
+    key, key_draw, key_u = jax.random.split(key, 3)
+    new, log_chance = draw(key_draw)
+    log_u = jnp.log1p(-jax.random.uniform(key_u, value.shape, value.dtype))
+    return key, jnp.where(todo, new, value), todo & (log_chance < log_u)
+
+  state = key, start, jnp.ones(start.shape, bool)
+  return jax.lax.while_loop(lambda state: jnp.any(state[2]), step, state)[1]

@@ -8,6 +8,8 @@ that is divided by its value at κ = 0, and cos θ is 1 − ‖x − μ‖²/2 o
 densities keep their digits for every κ: what is large cancels in formulas, not in numbers.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -53,8 +55,8 @@ def sample(
 ) -> Array:
   """Points, [*shape, ..., d + 1], with derivatives by μ only.
 
-  The angle to μ by Ulrich's rejection in the form of [wood1994simulation], repeated until every
-  point is accepted, which about two in three are; in 1 − cos θ, for large κ.
+  The angle to μ by the rejection of [ulrich1984computer] as corrected by [wood1994simulation],
+  repeated until every point is accepted; in 1 − cos θ, which has digits for large κ too.
   """
   dim = mu.shape[-1] - 1
   c = jnp.asarray(c, mu.dtype)
@@ -71,19 +73,25 @@ def _drops(key: Key, kappa: Array, dim: int) -> Array:
   b = dim / (2 * kappa + jnp.sqrt(4 * kappa * kappa + dim * dim))
   first = 2 * b / (1 + b)  # 1 − x_0
 
-  def draw(state: tuple) -> tuple:
-    key, drop, todo = state
-    key, key_z, key_u = jax.random.split(key, 3)
-    z = jax.random.beta(key_z, 0.5 * dim, 0.5 * dim, kappa.shape, kappa.dtype)
+  def draw(key: Key) -> tuple[Array, Array]:
+    z = _symmetric_beta(key, kappa.shape, dim, kappa.dtype)
     new = 2 * b * z / (1 - (1 - b) * z)
     share = (first + (1 - first) * new) / (first * (2 - first))  # (1 − x_0 w)/(1 − x_0²)
-    log_ratio = kappa * (first - new) + dim * jnp.log(share)
-    log_u = jnp.log1p(-jax.random.uniform(key_u, kappa.shape, kappa.dtype))
-    taken = ~(log_ratio < log_u)  # NaN ends the loop
-    return key, jnp.where(todo, new, drop), todo & ~taken
+    return new, kappa * (first - new) + dim * jnp.log(share)
 
-  start = key, jnp.zeros_like(kappa), jnp.ones(kappa.shape, bool)
-  return jax.lax.while_loop(lambda state: jnp.any(state[2]), draw, start)[1]
+  return radial.accepted(key, jnp.zeros_like(kappa), draw)
+
+
+def _symmetric_beta(key: Key, shape: tuple[int, ...], dim: int, dtype: jnp.dtype) -> Array:
+  """Samples of Beta(d/2, d/2), [*shape]: (1 + ρ cos φ)/2 by a polar method.
+
+  2z − 1 is a coordinate of a uniform point of a sphere, and (ρ, φ) are polar coordinates of two:
+  1 − ρ² = u^(2/(d − 1)) for uniform u, and 0 on the circle. As a sum of positive terms.
+  """
+  u, turn = jax.random.uniform(key, (2, *shape), dtype)
+  rest = u ** (2 / (dim - 1)) if dim > 1 else jnp.zeros_like(u)
+  rho = jnp.sqrt(1 - rest)
+  return 0.5 * rest / (1 + rho) + rho * jnp.square(jnp.cos(math.pi * turn))
 
 
 def concentration(length: Array, dim: int) -> Array:
@@ -100,13 +108,14 @@ def concentration(length: Array, dim: int) -> Array:
 
   def newton(kappa: Array, r: Array) -> Array:
     # in 1 − A for large κ, where A has lost what tells κ
-    near = r < 0.5
-    less = jnp.where(near, r - bessel.ratio(order, kappa), bessel.ratio_gap(order, kappa) - (1 - r))
-    return kappa + less / bessel.ratio_slope(order, kappa)
+    _, mean, gap, slope = bessel.functions(order, kappa)
+    return kappa + jnp.where(r < 0.5, r - mean, gap - (1 - r)) / slope
 
-  for _ in range(_NEWTON):
+  def step(_: int, kappa: Array) -> Array:
     kappa = newton(kappa, fixed)
-    kappa = jnp.where(kappa < 0, 0, kappa)
+    return jnp.where(kappa < 0, 0, kappa)
+
+  kappa = jax.lax.fori_loop(0, _NEWTON, step, kappa)
   return newton(jax.lax.stop_gradient(kappa), r)
 
 

@@ -31,7 +31,7 @@ def tables(dtype):
   @quick_jit
   def compute(x):
     def one(order):
-      value = bessel._all(order, x)
+      value = bessel.functions(order, x)
       by = [jax.vmap(jax.grad(functools.partial(f, order)))(x)
             for f in (bessel.log_scaled, bessel.ratio)]  # fmt: skip
       return jnp.stack([*value, *by])
