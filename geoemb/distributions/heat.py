@@ -1,7 +1,7 @@
 """Heat kernel of hyperbolic space: the density at time t of a diffusion from a point, ∂p/∂t = Δp.
 
-A function of the distance r [...] in units of length and the time t [...] in units of length²;
-their shapes broadcast. Brownian motion, whose generator is Δ/2, has it at t/2. At curvature −c it is
+A function of the distance r [...] in units of length and the time t [...] in their squares; the
+shapes broadcast. Brownian motion, whose generator is Δ/2, has it at t/2. At curvature −c it is
 c^(d/2) times the one of curvature −1 at (√c r, c t).
 
 Odd dimensions d = 2m + 1 have a closed form [grigoryan1998heat]: with x = cosh r,

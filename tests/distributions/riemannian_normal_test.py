@@ -59,7 +59,7 @@ def drawn(name, dtype, dim):
     x = riemannian_normal.sample(key, m, mu, sigma, (10000,))
     f = lambda x, s: riemannian_normal.log_prob(m, x, mu, s).sum()
     slopes = jax.grad(f, (0, 1))(jnp.concatenate([x[:1], mu[None]]), sigma)
-    return m.dist(mu, x), slopes, riemannian_normal.mean_square(sigma, dim, c=C)
+    return m.dist(mu, x), slopes
 
   with jax.enable_x64(True):
     return jax.tree.map(np.asarray, compute(jax.random.key(4), jnp.asarray([0.05, 0.8, 3], dtype)))
@@ -106,15 +106,15 @@ class DensityTest(parameterized.TestCase):
 
   @parameterized.parameters(("lorentz", "float32", 3), ("euclidean", "float64", 1))
   def test_samples_have_the_density(self, name, dtype, dim):
-    r, slopes, square = drawn(name, dtype, dim)
+    r, slopes = drawn(name, dtype, dim)
     self.assertEqual(str(r.dtype), dtype)
     self.assertTrue(all(np.all(np.isfinite(a)) for a in jax.tree.leaves(slopes)))
-    for distance, sigma, mean in zip(r.T.astype(float), (0.05, 0.8, 3.0), square):
+    for distance, sigma in zip(r.T.astype(float), (0.05, 0.8, 3.0)):
       grid = np.linspace(0, 12 * sigma * (1 + dim * sigma), 40001)
       f = np.exp(-0.5 * (grid / sigma) ** 2) * np.sinh(np.sqrt(C) * grid) ** (dim - 1)
       share = np.concatenate([[0], np.cumsum((f[1:] + f[:-1]) / 2)])
       cdf = lambda t, grid=grid, share=share: np.interp(t, grid, share / share[-1])
       self.assertGreater(stats.kstest(distance, cdf).pvalue, 1e-6)
-      if dim > 1:
-        error = (distance**2).std() / np.sqrt(len(distance))
-        self.assertLess(abs((distance**2).mean() - mean), 5 * error)
+      error = (distance**2).std() / np.sqrt(len(distance))
+      mean = (f * grid**2).sum() / f.sum()
+      self.assertLess(abs((distance**2).mean() - mean), 5 * error)

@@ -164,9 +164,10 @@ class PartsTest(parameterized.TestCase):
       numeric = jnp.tensordot(jnp.array([1.0, -8, 8, -1]) / 12e-3, jax.vmap(at)(t), 1)
       value, slopes = jax.value_and_grad(lambda *a: f(*a).sum(), (0, 1, 2))(x, mu, s)
       slope = sum(jnp.sum(a * b, -1) for a, b in zip(v, slopes))
-      draw = lambda s: wrapped_normal.sample(jax.random.key(0), m, mu, s)
-      pulled = jax.jvp(draw, (s,), (v[2],))[1]
-      shifted = (draw(s + 1e-5 * v[2]) - draw(s - 1e-5 * v[2])) / 2e-5
+      draw = lambda s: jax.vmap(lambda s: wrapped_normal.sample(jax.random.key(0), m, mu, s))(s)
+      three = jnp.stack([s, s + 1e-5 * v[2], s - 1e-5 * v[2]])
+      drawn, pulled = jax.jvp(draw, (three,), (jnp.stack([v[2]] * 3),))
+      pulled, shifted = pulled[0], (drawn[1] - drawn[2]) / 2e-5
       return slope, numeric, (value, slopes), pulled, shifted
 
     with jax.enable_x64(True):
