@@ -30,11 +30,11 @@ _STIRLING = (
 _SHIFT = 8
 
 
-def _remainder(z: Array) -> Array:
+def _remainder(z: Array | float) -> Array | float:
   """Log Γ(z) − ((z − 1/2) log z − z + log(2π)/2), [...], for z ≥ 8."""
   y = 1 / z
   square = y * y
-  total = jnp.full_like(z, _STIRLING[-1])
+  total = _STIRLING[-1]
   for a in _STIRLING[-2::-1]:
     total = a + square * total
   return y * total
@@ -47,13 +47,12 @@ def log_moment(kappa: Array, dim: int) -> Array:
   """
   beta = 0.5 * dim
   b, t = beta + _SHIFT, 2 * beta + _SHIFT
-  share = jnp.ones_like(kappa)
-  for i in range(_SHIFT):
-    share = share * ((1 + kappa / (beta + i)) / (1 + kappa / (2 * beta + i)))
-  rest = _remainder(b + kappa) - _remainder(t + kappa)
-  rest = rest - (_remainder(jnp.full_like(kappa, b)) - _remainder(jnp.full_like(kappa, t)))
+  raised = jnp.arange(_SHIFT).astype(kappa.dtype)
+  low, high = (jnp.log1p(kappa[..., None] / (a + raised)) for a in (beta, 2 * beta))
+  rest = (_remainder(b + kappa) - _remainder(t + kappa)) - (_remainder(b) - _remainder(t))
   main = kappa * jnp.log1p(-beta / (t + kappa)) + (b - 0.5) * jnp.log1p(kappa / b)
-  return main - (t - 0.5) * jnp.log1p(kappa / t) + rest - jnp.log(share)
+  main = main - (t - 0.5) * jnp.log1p(kappa / t)
+  return main + rest - jnp.sum(low - high, axis=-1)
 
 
 def log_prob(x: Array, mu: Array, kappa: Scalar, *, c: Scalar = 1.0) -> Array:

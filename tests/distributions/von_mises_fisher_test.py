@@ -70,7 +70,7 @@ def facts(dtype):
     invert = lambda k: vmf.concentration(vmf.mean_length(k, 1), 1)
     back, one = jax.jvp(invert, (far[1:],), (jnp.ones_like(far[1:]),))
     mean, fitted = vmf.fit(jnp.concatenate([
-      jnp.moveaxis(drawn, 0, -2), jnp.broadcast_to(mu, (1, *drawn.shape[:1], 4))]), c=C)  # fmt: skip
+      jnp.moveaxis(drawn, 0, -2), jnp.broadcast_to(mu, (1, len(drawn), 4))]), c=C)  # fmt: skip
     return {
       "log p": f(kappa), "by κ": jax.jvp(f, (kappa,), (jnp.ones_like(kappa),))[1],
       "numeric": numeric, "entropy": vmf.entropy(kappa, DIM, c=C),
