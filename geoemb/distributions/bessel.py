@@ -127,7 +127,7 @@ def functions(order: float, x: Array) -> tuple[Array, Array, Array, Array]:
 
   Some 50 numbers are held for every x. It has no derivatives of its own.
   """
-  x = jnp.where(x > 0, x, 0)
+  x = numerics.bound(jnp.where(x < 0, 0, x), float(jnp.finfo(x.dtype).max) / 8)
   if order >= _LEAST:
     return _expansion(order, x)
   far = x * x > _LEAST**2 - order**2

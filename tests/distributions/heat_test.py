@@ -64,6 +64,72 @@ def exact(dim, r, t):
   return mp.log(value) - m * m * t
 
 
+@functools.cache
+def spherical(dim, dtype):
+  """On one grid for all times: log p, with its derivatives, r and quadrature weights."""
+  t, w = np.polynomial.legendre.leggauss(128)
+  times = np.array([0.01, 0.3, 1.0, 1.5]) / C
+  r = np.concatenate([0.5 * np.pi * (t + 1), [np.pi / 2 - 1e-3, np.pi / 2 + 1e-3, 0, np.pi]])
+  r = r[:, None] / C**0.5
+
+  @quick_jit
+  def compute(r, t):
+    f = lambda r, t: heat.log_spherical(r, t, dim, c=C)
+    r, t = jnp.broadcast_arrays(r, t)
+    one = jnp.ones_like(r)
+    value, by_t = jax.jvp(lambda t: f(r, t), (t,), (one,))
+    by_r, by_rr = jax.jvp(lambda r: jax.jvp(lambda r: f(r, t), (r,), (one,))[1], (r,), (one,))
+    return value, by_t, by_r, by_rr
+
+  with jax.enable_x64(True):
+    found = compute(jnp.asarray(r, dtype), jnp.asarray(times, dtype))
+  weight = 0.5 * np.pi * w[:, None] * np.sin(C**0.5 * r[:-4]) ** (dim - 1)
+  area = np.exp(radial.log_area(dim - 1)) / C ** (0.5 * dim)
+  return [np.asarray(a) for a in found], r, times, weight * area
+
+
+def exact_spherical(dim, r, t):
+  """At curvature 1: the series of Legendre or Chebyshev polynomials, in many digits."""
+  mp.mp.dps = 150
+  r, t = mp.mpf(r), mp.mpf(t)
+  last, now, total = mp.mpf(1), mp.cos(r) * (dim - 1), mp.mpf(1)
+  if dim == 1:
+    waves = (mp.exp(-n * n * t) * mp.cos(n * r) for n in range(1, 200))
+    return mp.log((1 + 2 * mp.fsum(waves)) / (2 * mp.pi))
+  for l in range(1, 200):
+    total += (2 * l + 1 if dim == 2 else l + 1) * now * mp.exp(-l * (l + dim - 1) * t)
+    a, b = (2 * l + 1, l + 1) if dim == 2 else (2, 1)
+    last, now = now, (a * mp.cos(r) * now - (l if dim == 2 else 1) * last) / b
+  return mp.log(total / (4 * mp.pi if dim == 2 else 2 * mp.pi**2))
+
+
+@parameterized.parameters(1, 2, 3)
+class SphericalTest(parameterized.TestCase):
+  def test_mass_is_1_and_the_heat_equation_solved(self, dim):
+    (value, by_t, by_r, by_rr), r, _, weight = spherical(dim, "float64")
+    np.testing.assert_allclose((np.exp(value[:-4]) * weight).sum(0), 1, rtol=1e-13)
+    r, by_t, by_r, by_rr = (a[:-2] for a in (r, by_t, by_r, by_rr))
+    drift = (dim - 1) * C**0.5 / np.tan(C**0.5 * r)
+    scale = by_r**2 + np.abs(by_rr) + np.abs(drift * by_r)
+    np.testing.assert_array_less(np.abs(by_r**2 + by_rr + drift * by_r - by_t), 1e-8 * scale)
+
+  def test_is_that_of_mpmath(self, dim):
+    (value, *slopes), r, times, _ = spherical(dim, "float64")
+    self.assertTrue(all(np.all(np.isfinite(a)) for a in slopes))
+    for i, j in ((1, 0), (120, 0), (-1, 0), (-2, 1), (-3, 1), (-4, 1), (80, 2), (90, 3), (-1, 3)):
+      expected = exact_spherical(dim, min(C**0.5 * r[i, 0], np.pi), C * times[j])
+      expected = float(expected) + 0.5 * dim * np.log(C)
+      np.testing.assert_allclose(value[i, j], expected, rtol=1e-13, atol=1e-13)
+
+  def test_float32(self, dim):
+    if dim != 2:
+      return
+    (single, *slopes), *_ = spherical(dim, "float32")
+    self.assertEqual(str(single.dtype), "float32")
+    np.testing.assert_allclose(single, spherical(dim, "float64")[0][0], rtol=1e-6, atol=1e-6)
+    self.assertTrue(all(np.all(np.isfinite(a)) for a in slopes))
+
+
 class HyperbolicTest(parameterized.TestCase):
   @parameterized.parameters(*DIMS)
   def test_mass_is_1(self, dim):
@@ -104,6 +170,8 @@ class HyperbolicTest(parameterized.TestCase):
       expected = float(exact(dim, C**0.5 * r[i, j], C * TIMES[j])) + 0.5 * dim * np.log(C)
       np.testing.assert_allclose(value[i, j], expected, rtol=1e-11, atol=1e-11)
 
-  def test_a_dimension_is_positive(self):
+  def test_dimensions_without_a_kernel_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "1, 2 or 3"):
+      heat.log_spherical(jnp.ones(()), 1.0, 4)
     with self.assertRaisesRegex(ValueError, "at least 1"):
       heat.log_hyperbolic(jnp.ones(()), 1.0, 0)
