@@ -190,9 +190,9 @@ def _log_two(r: Array, t: Array) -> Array:
 
 
 def _log_harmonics(r: Array, t: Array, dim: int) -> Array:
-  """By the harmonics of degree l ≤ 7, e^(−l(l + d − 1)t) C_l(cos r)/C_l(1) of each, [...], for t ≥ 1.
+  """By the spherical harmonics of degree l ≤ 7, [...], for t ≥ 1.
 
-  C_l are the Gegenbauer polynomials of order (d − 1)/2.
+  Each counts e^(−l(l + d − 1)t) C_l(cos r)/C_l(1), with Gegenbauer's C_l of order (d − 1)/2.
   """
   x = jnp.cos(r)
   last, now = jnp.ones_like(x), x  # C_l over its value at 1

@@ -74,8 +74,18 @@ def exp(m: Manifold, mu: Array, w: Array) -> Array:
 
 
 def log(m: Manifold, mu: Array, x: Array) -> Array:
-  """Coordinates of log_μ(x) in the frame at μ, [..., d]; their norm is the distance."""
-  return to_frame(m, m.transport(mu, m.origin_like(mu), m.log(mu, x)))
+  """Coordinates of log_μ(x) in the frame at μ, [..., d]; their norm is the distance.
+
+  In hyperbolic space that is seen to beyond a distance of 1/√c: for points far from the origin,
+  transport loses digits that the distance has.
+  """
+  w = to_frame(m, m.transport(mu, m.origin_like(mu), m.log(mu, x)))
+  if m.name not in HYPERBOLIC:
+    return w
+  r, length = m.dist(mu, x), numerics.safe_norm(w)
+  far = (jnp.sqrt(bend(m, w.dtype)) * r > 1) & (length > 0)
+  ratio = numerics.divide(jnp.where(far, r, 1), jnp.where(far, length, 1))
+  return w * ratio[..., None]
 
 
 def log_volume(square: Array, k: Array, dim: int) -> Array:
