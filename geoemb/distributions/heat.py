@@ -82,7 +82,8 @@ def _log_odd(r: Array, t: Array, m: int) -> Array:
   for n in range(1, m + 1):
     terms = [math.log(math.comb(n - 1, j)) + log_g[j] + log_q[n - 1 - j] for j in range(n)]
     log_q.append(jax.nn.logsumexp(jnp.stack(terms), axis=0))
-  gauss = -0.25 * r * numerics.divide(r, t) - 0.5 * jnp.log(4 * math.pi * t)
+  # rounded, lest a fused multiply-add make one of two copies exceed the maximum of all
+  gauss = numerics.rounded(-0.25 * r * numerics.divide(r, t)) - 0.5 * jnp.log(4 * math.pi * t)
   return gauss + log_q[m] - m * r - m * m * t - m * math.log(2 * math.pi)
 
 
@@ -135,16 +136,18 @@ def _wound(r: Array, t: Array, sign: int) -> Array:
   total = jnp.ones_like(r)
   for k in (1, 2, 3):
     a = math.pi * k
-    y = a * numerics.divide(r, t)
-    total = total + sign**k * jnp.exp(-a * (a - r) / t) * _pair(y, 4 * a * a / t)
+    # where y < 1 and t < 0.01 nothing is left of it, but 1/t² would overflow in the derivative
+    s = jnp.where((a * r < t) & (t < 0.01), 0.01, t)
+    total = total + sign**k * jnp.exp(-a * (a - r) / s) * _pair(a * r / s, 4 * a * a / s)
   return total
 
 
 def _pair(y: Array, b: Array) -> Array:
   """The value e^−y (2 cosh y − b sinh(y)/y), [...], for y ≥ 0."""
-  small = y < numerics.eps(y.dtype)
-  some = jnp.where(small, 1, y)
-  over = jnp.where(small, 1 - y, -jnp.expm1(-2 * some) / (2 * some))  # e^−y sinh(y)/y
+  small = y < 1
+  some, near = jnp.where(small, 1, y), jnp.where(small, y, 0)
+  far = -jnp.expm1(-2 * some) / (2 * some)
+  over = jnp.where(small, jnp.exp(-near) * numerics.sinh_over(near), far)  # e^−y sinh(y)/y
   return 1 + jnp.exp(-2 * y) - b * over
 
 
@@ -184,7 +187,11 @@ def _log_two(r: Array, t: Array) -> Array:
   log_w = jnp.asarray(np.log(np.where(n % _ROUND, 1, 0.5) / _ROUND), r.dtype)
   sine, cosine, t_ = sine[..., None], cosine[..., None], t[..., None]
   half = numerics.atan2(numerics.hypot(sine, cosine * jnp.sin(v)), cosine * jnp.cos(v))
-  log_f = -half * (half / t_) + jnp.log(_wound(2 * half, t_, -1)) - jnp.log(numerics.sin_over(half))
+  log_f = (
+    numerics.rounded(-half * (half / t_))
+    + jnp.log(_wound(2 * half, t_, -1))
+    - jnp.log(numerics.sin_over(half))
+  )
   total = jax.nn.logsumexp(log_f + log_w, axis=-1) + jnp.log(end)
   return total + 0.25 * t - 1.5 * jnp.log(math.pi * t) - math.log(2)
 

@@ -12,7 +12,7 @@ from geoemb.distributions import power_spherical
 
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 DTYPES = ("float32", "float64")
-DIMS = (1, 3, 1023)
+DIMS = (3, 1023)
 KAPPAS = np.array([0.0, 1e-3, 0.3, 7.0, 900.0, 1e6])
 DIM, C = 3, 0.7
 MU = np.array([0.6, 0.0, -0.48, 0.64]) / np.sqrt(C)
