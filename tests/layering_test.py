@@ -12,6 +12,7 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 # only models, which train, use the harness.
 LAYERS = {"typing": (), "numerics": ("typing",), "harness": ("typing",), "data": ("typing",)}
 LAYERS |= dict.fromkeys(("manifolds", "boxes"), ("typing", "numerics"))
+LAYERS["distributions"] = ("typing", "numerics", "manifolds")
 LOW = ("optim", "tables", "losses", "graphs")
 HIGH = ("models", "retrieval", "reduction", "analysis")
 LAYERS |= dict.fromkeys(LOW, ("typing", "numerics", "manifolds", "boxes", "data", *LOW))

@@ -125,6 +125,18 @@ class SpecialFunctionTest(parameterized.TestCase):
     goal = {"asinh_root_over": -1 / 6, "sinh_root_over": 1 / 6, "cosh_root": 0.5}[name]
     np.testing.assert_allclose(slope, goal, rtol=np.finfo(dtype).eps)
 
+  @parameterized.product(dtype=DTYPES)
+  def test_log_sinh_root_over(self, dtype):
+    log = lambda t: mp.re(mp.log(mp.sinh(mp.sqrt(t)) / mp.sqrt(t)))
+    top = 1e30 if dtype == "float32" else 1e200  # the hyperbolic sine alone overflows from 1e4 on
+    x = np.concatenate([-arguments(dtype, 1e-6, 9.0), arguments(dtype, 1e-6, top)])
+    self.check(numerics.log_sinh_root_over, log, x, 32, 32)
+    beyond = np.array([-(np.pi**2), -10, -1e30, 0], dtype)
+    value, slope = value_and_slope(numerics.log_sinh_root_over, beyond)
+    self.assertTrue(np.all(np.isfinite(value)) and np.all(np.isfinite(slope)))
+    np.testing.assert_array_equal(slope[1:3], 0)
+    np.testing.assert_allclose(slope[3], 1 / 6, rtol=np.finfo(dtype).eps)
+
   @parameterized.product(c=(1.0, 0.37, 1e-6), dtype=DTYPES)
   def test_arc(self, c, dtype):
     mp.mp.dps = 50

@@ -1,0 +1,1 @@
+"""Probability distributions on manifolds: densities by Riemannian volume, samples, entropies."""
