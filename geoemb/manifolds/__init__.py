@@ -4,13 +4,18 @@ import difflib
 
 from geoemb.manifolds import (
   euclidean,
+  grassmann,
   halfspace,
   horospherical,
   klein,
+  log_euclidean,
   lorentz,
   poincare,
+  so,
+  spd,
   sphere,
   stereographic,
+  stiefel,
 )
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Scalar
@@ -21,7 +26,12 @@ _MODULES = {
   "stereographic": stereographic,
 }  # fmt: skip
 
-NAMES = tuple(_MODULES)
+_MATRIX_MODULES = {
+  "grassmann": grassmann, "log_euclidean": log_euclidean, "so": so, "spd": spd, "stiefel": stiefel,
+}  # fmt: skip
+
+NAMES = tuple(_MODULES)  # points are vectors
+MATRIX_NAMES = tuple(_MATRIX_MODULES)  # points are matrices, and c has no effect
 
 
 def make(name: str, c: Scalar = 1.0) -> Manifold:
@@ -30,8 +40,9 @@ def make(name: str, c: Scalar = 1.0) -> Manifold:
   Raises:
     ValueError: no such manifold.
   """
-  if name not in _MODULES:
-    near = difflib.get_close_matches(name, NAMES, n=1)
+  modules = _MODULES | _MATRIX_MODULES
+  if name not in modules:
+    near = difflib.get_close_matches(name, modules, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"manifold must be one of {', '.join(NAMES)}, got {name!r}{hint}")
-  return _MODULES[name].manifold(c)
+    raise ValueError(f"manifold must be one of {', '.join(modules)}, got {name!r}{hint}")
+  return modules[name].manifold(c)

@@ -23,6 +23,15 @@ class Manifold:
     """The name `manifolds.make` knows the geometry by."""
     return self.ops.__name__.rpartition(".")[2]
 
+  @property
+  def point_ndim(self) -> int:
+    """Axes of a point: 1 for vectors, 2 for matrices."""
+    return getattr(self.ops, "POINT_NDIM", 1)
+
+  def wide(self, a: Array) -> Array:
+    """One number a point, [...], with axes for the point's own: it broadcasts with points."""
+    return jnp.expand_dims(a, tuple(range(-self.point_ndim, 0)))
+
   def inner(self, x: Array, u: Array, v: Array) -> Array:
     """Inner product of tangents u, v at x, [...]."""
     return self.ops.inner(x, u, v, c=self.c)
@@ -32,7 +41,10 @@ class Manifold:
     return self.ops.norm(x, u, c=self.c)
 
   def component_inner(self, x: Array, u: Array) -> Array:
-    """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1]."""
+    """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1].
+
+    [..., 1, 1] where points are matrices: it always broadcasts with points.
+    """
     return self.ops.component_inner(x, u, c=self.c)
 
   def dist(self, x: Array, y: Array) -> Array:
@@ -86,20 +98,27 @@ class Manifold:
     self,
     key: Key,
     shape: tuple[int, ...],
-    dim: int,
+    dim: int | tuple[int, int],
     *,
     scale: Scalar = 1e-3,
     dtype: jnp.dtype = jnp.float32,
   ) -> Array:
-    """Random points, [*shape, *point]: see the geometry for what `scale` does."""
+    """Random points, [*shape, *point]: see the geometry for what `scale` does.
+
+    `dim` is a pair (n, p) for frames.
+    """
     return self.ops.random(key, shape, dim, scale=scale, c=self.c, dtype=dtype)
 
-  def origin(self, shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32) -> Array:
+  def origin(
+    self, shape: tuple[int, ...], dim: int | tuple[int, int], dtype: jnp.dtype = jnp.float32
+  ) -> Array:
     """The base point, [*shape, *point]."""
     return self.ops.origin(shape, dim, dtype, c=self.c)
 
   def origin_like(self, x: Array) -> Array:
     """The base point in place of every point of x, [..., point]."""
+    if self.point_ndim == 2:
+      return self.origin(x.shape[:-2], x.shape[-2:], x.dtype)
     two, three = (self.origin((), dim, x.dtype).shape[-1] for dim in (2, 3))
     dim = 2 + (x.shape[-1] - two) // (three - two)  # coordinates grow in proportion
     return self.origin(x.shape[:-1], dim, x.dtype)
@@ -118,7 +137,7 @@ class Manifold:
 
   def geodesic(self, x: Array, y: Array, t: Scalar) -> Array:
     """The point that is the share t of the way from x to y, [..., point]; t broadcasts as dist."""
-    return self.exp(x, jnp.asarray(t, x.dtype)[..., None] * self.log(x, y))
+    return self.exp(x, self.wide(jnp.asarray(t, x.dtype)) * self.log(x, y))
 
   def midpoint(self, x: Array, y: Array) -> Array:
     """Half way from x to y, [..., point]."""
