@@ -234,7 +234,7 @@ def log_spd(x: Array) -> Array:
   """
   w, q = _basis(x)
   least = numerics.eps(x.dtype) * w[..., -1:]
-  w = jnp.where(w > least, w, least)
+  w = jnp.where(w < least, least, w)  # NaN stays NaN
   w = jnp.where(w <= 0, 1, w)  # negative definite: no logarithm, but a finite result
   return mm(q * jnp.log(w)[..., None, :], tr(q))
 

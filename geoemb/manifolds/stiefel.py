@@ -99,7 +99,10 @@ def _log(x: Array, y: Array) -> Array:
 
 @_log.defjvp
 def _log_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  """From exp(x, log(x, y)) = y, by a solve of [np, np]; normal parts of dx and dy are left out."""
+  """From exp(x, log(x, y)) = y, by a solve of [np, np]; normal parts of dx and dy are left out.
+
+  Where y is conjugate to x, the directions that have no derivative have 0.
+  """
   (x, y), (dx, dy) = primals, tangents
   v = _log(x, y)
   (x, y), (dx, dy) = matrix.leading(x, y), matrix.leading(dx, dy)
@@ -116,7 +119,10 @@ def _log_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
   columns = jnp.moveaxis(jax.vmap(column)(jnp.eye(size, dtype=x.dtype)), 0, -1)
   right = dy - jax.jvp(lambda x: exp(x, v), (x,), (dx,))[1] - mm(y, normal)
-  solved = jnp.linalg.solve(columns, right.reshape(*v.shape[:-2], size, 1))
+  u, s, wt = jnp.linalg.svd(columns)
+  least = size * numerics.eps(x.dtype) * s[..., :1]
+  inverse = jnp.where(s > least, 1 / jnp.where(s > least, s, 1), 0)[..., None]
+  solved = mm(tr(wt), inverse * mm(tr(u), right.reshape(*v.shape[:-2], size, 1)))
   return v, solved.reshape(v.shape)
 
 
