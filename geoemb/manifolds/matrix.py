@@ -228,14 +228,15 @@ def _slope_log_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def log_spd(x: Array) -> Array:
-  """Logarithm of positive definite matrices, [..., n, n]; eigenvalues from eps of the largest on.
+  """Logarithm of positive definite matrices, [..., n, n]; twice differentiable in this form.
 
-  Twice differentiable in this form.
+  Eigenvalues below eps of the largest, and below 16/√(largest number), count as that.
   """
   w, q = _basis(x)
   least = numerics.eps(x.dtype) * w[..., -1:]
   w = jnp.where(w < least, least, w)  # NaN stays NaN
-  w = jnp.where(w <= 0, 1, w)  # negative definite: no logarithm, but a finite result
+  least = 1 / numerics.root_max(x.dtype)
+  w = jnp.where(w < least, least, w)
   return mm(q * jnp.log(w)[..., None, :], tr(q))
 
 

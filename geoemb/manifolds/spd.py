@@ -33,15 +33,17 @@ def _factor(x: Array) -> Array:
 
 
 def _inverse(f: Array) -> Array:
-  """L⁻¹, [..., n, n]."""
+  """L⁻¹, [..., n, n], with entries that `_whiten` can multiply with."""
   one = jnp.broadcast_to(matrix.eye(f), f.shape)
-  return jax.lax.linalg.triangular_solve(f, one, left_side=True, lower=True)
+  inverse = jax.lax.linalg.triangular_solve(f, one, left_side=True, lower=True)
+  return numerics.bound(inverse, numerics.root_max(f.dtype))
 
 
 def _whiten(inverse: Array, v: Array) -> Array:
   """L⁻¹ v L⁻ᵀ, symmetric, [..., n, n]."""
   limit = numerics.root_max(v.dtype)
-  return numerics.bound(sym(mm(inverse, numerics.bound(v, limit), tr(inverse))), limit)
+  v = numerics.bound(mm(inverse, numerics.bound(v, limit)), limit)
+  return numerics.bound(sym(mm(v, tr(inverse))), limit)
 
 
 @jax.custom_jvp

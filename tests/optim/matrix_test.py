@@ -1,0 +1,112 @@
+"""Optimizers on manifolds of matrices: means, an alignment and principal axes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from geoemb import manifolds
+from geoemb.manifolds import means
+from geoemb.optim import links, radam, rsgd
+
+pytestmark = pytest.mark.slow
+
+DIMS = {"grassmann": (5, 2), "log_euclidean": 3, "so": 3, "spd": 3, "stiefel": (4, 2)}
+OPTIMIZERS = {
+  "rsgd": functools.partial(rsgd.rsgd, momentum=0.5, max_grad=2.0),
+  "radam": functools.partial(radam.radam, max_step=0.3),
+}
+
+# Compiling is all the time these tests take; unoptimised it is half of it.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def minimize(tx, loss, x, steps):
+  """The point after some steps, and the last update's largest entry."""
+
+  def step(carried, _):
+    x, state = carried
+    updates, state = tx.update(jax.grad(loss)(x), state, x)
+    return (optax.apply_updates(x, updates), state), None
+
+  return jax.lax.scan(step, (x, tx.init(x)), length=steps)[0][0]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", manifolds.MATRIX_NAMES)
+def test_finds_the_mean_of_points(name, optimizer):
+  m = manifolds.make(name)
+  rate = optax.cosine_decay_schedule(0.3 if optimizer == "rsgd" else 0.2, 120)
+  tx = OPTIMIZERS[optimizer](rate, m)
+
+  @quick_jit
+  def run(key):
+    o = m.random(key, (2,), DIMS[name], scale=0.5)
+    v = m.egrad2rgrad(o, jax.random.normal(key, (6, *o.shape)))
+    y = m.exp(o, 0.6 * v / m.wide(m.norm(o, v)))  # 6 points about each of 2 centres
+    loss = lambda x: 0.5 * m.sqdist(x, y).mean(0).sum()
+    x = minimize(tx, loss, y[0], 120)
+    return x, m.norm(x, m.log(x, y).mean(0)), m.dist(x, m.proj(x))
+
+  x, rest, off = run(jax.random.key(0))
+  assert x.dtype == jnp.float32
+  np.testing.assert_allclose(rest, 0, atol=1e-4)
+  np.testing.assert_allclose(off, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["so", "spd"])
+def test_frechet_is_the_mean(name):
+  m = manifolds.make(name)
+
+  @quick_jit
+  def run(key):
+    o = m.origin((6,), DIMS[name])
+    v = m.egrad2rgrad(o, jax.random.normal(key, o.shape))
+    y = m.exp(o, 0.6 * v / m.wide(m.norm(o, v)))
+    w = jnp.arange(1, 7.0)
+    x = means.frechet(m, y, w)
+    return m.norm(x, jnp.tensordot(w, m.log(x, y), 1))
+
+  assert run(jax.random.key(1)) < 1e-5
+
+
+def test_procrustes_is_solved_on_the_rotations():
+  rng = np.random.default_rng(0)
+  a, b = rng.standard_normal((2, 20, 3)).astype(np.float32)
+  u, _, vt = np.linalg.svd(a.T @ b)
+  best = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+  m = manifolds.make("so")
+  tx = rsgd.rsgd(optax.cosine_decay_schedule(0.5, 200), m, momentum=0.5)
+  loss = lambda x: jnp.sum(jnp.square(a @ x - b)) / 20
+  found = quick_jit(lambda x: minimize(tx, loss, x, 200))(m.origin((), 3))
+  np.testing.assert_allclose(found, best, atol=1e-4)
+
+
+def test_principal_axes_are_found_on_the_planes():
+  rng = np.random.default_rng(1)
+  data = (rng.standard_normal((50, 5)) * [3, 2, 1, 0.5, 0.3]).astype(np.float32)
+  axes = np.linalg.svd(data)[2][:2].T
+  m = manifolds.make("grassmann")
+  tx = rsgd.rsgd(optax.cosine_decay_schedule(0.2, 150), m, momentum=0.5, move="retract")
+  loss = lambda x: -jnp.sum(jnp.square(data @ x)) / 50
+  run = quick_jit(lambda x: m.dist(minimize(tx, loss, x, 150), axes))
+  assert run(m.random(jax.random.key(0), (), (5, 2))) < 1e-3
+
+
+def test_clips_are_by_point():
+  m = manifolds.make("so")
+  x = m.origin((2,), 3)
+  v = (
+    jnp.zeros((2, 3, 3))
+    .at[:, 0, 1]
+    .set(jnp.array([3.0, 0.1]))
+    .at[:, 1, 0]
+    .set(jnp.array([-3.0, -0.1]))
+  )
+  for norm, long in (("riemannian", 1.0), ("chart", np.sqrt(2))):
+    clip = links.clip_norm(m, long, norm=norm)
+    out = clip.update(v, clip.init(x), x)[0]
+    np.testing.assert_allclose(out[:, 0, 1], [1, 0.1], rtol=1e-6)
