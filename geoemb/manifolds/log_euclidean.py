@@ -100,7 +100,7 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient of the symmetric part of g, [..., n, n]: dexp at log x, twice."""
   s = _flat(x)
-  return matrix.slope_exp(s, matrix.slope_exp(s, _tangent(g)))
+  return matrix.slope_exp(s, _tangent(matrix.slope_exp(s, _tangent(g))))
 
 
 def descend(

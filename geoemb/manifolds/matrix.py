@@ -66,8 +66,9 @@ def norm(x: Array) -> Array:
 
 def shorten(v: Array, length: Array, limit: Scalar) -> Array:
   """The matrices v whose length [...] exceeds `limit`, scaled down to it."""
-  over = length > limit
-  return v * jnp.where(over, limit / jnp.where(over, length, 1), 1)[..., None, None]
+  over = (length > limit)[..., None, None]
+  length = jnp.where(over, length[..., None, None], 1)
+  return jnp.where(over, numerics.divide(v, length) * limit, v)
 
 
 def capped(v: Array, length: Callable, limit: Scalar | None = None) -> Array:
@@ -230,13 +231,13 @@ def _slope_log_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def log_spd(x: Array) -> Array:
   """Logarithm of positive definite matrices, [..., n, n]; twice differentiable in this form.
 
-  Eigenvalues below eps of the largest, and below 16/√(largest number), count as that.
+  Eigenvalues below eps of the largest count as that. A matrix of which none exceeds
+  16/√(largest number) counts as the identity.
   """
   w, q = _basis(x)
+  w = jnp.where(w[..., -1:] < 1 / numerics.root_max(x.dtype), 1, w)
   least = numerics.eps(x.dtype) * w[..., -1:]
   w = jnp.where(w < least, least, w)  # NaN stays NaN
-  least = 1 / numerics.root_max(x.dtype)
-  w = jnp.where(w < least, least, w)
   return mm(q * jnp.log(w)[..., None, :], tr(q))
 
 

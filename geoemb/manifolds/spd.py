@@ -169,8 +169,9 @@ def _proj_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient x g x for symmetric g, of the symmetric part of any g, [..., n, n]."""
-  g = numerics.bound(g, numerics.root_max(g.dtype))
-  return sym(mm(x, sym(g), x))
+  most = numerics.root_max(g.dtype)
+  x, g = numerics.bound(x, most), numerics.bound(g, most)
+  return sym(mm(numerics.bound(mm(x, sym(g)), most), x))
 
 
 def descend(

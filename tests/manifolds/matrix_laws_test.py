@@ -274,7 +274,7 @@ def hard(name: str, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
   if name in ("spd", "log_euclidean"):
     a = rng.standard_normal((3, 3))
     points = [np.eye(3), np.eye(3) * (1 + e), a @ a.T, np.diag([1, 1, 1 + 8 * e]), 0 * a, -a @ a.T]
-    points += [np.diag(d) for d in ([1, 2, 1], [1, 1e-3, 1e3], [1, e, 1], [1e8, 1, 1e-8])]
+    points += [np.diag(d) for d in ([1, 2, 1], [1, 1e-3, 1e3], [1, e, 1], [1e8, 1e6, 1e4])]
     points += [1e30 * a, -1e30 * np.eye(3), 1e-6 * np.eye(3), np.outer(a[0], a[0]), a]
     shape = (3, 3)
   elif name == "so":
