@@ -5,8 +5,9 @@ isometry. Tangents v are ambient, xᵀv skew. Leading axes broadcast; points are
 `c` has no effect, as the curvature varies from plane to plane, and is there so that all geometries
 are called alike.
 `log` has no closed form. It is found by iteration, to a few eps in absolute terms, where frames are
-close enough; if they are not, it may start a longer geodesic, or none that arrives. For p = n it is
-that of SO(n), and frames must have one orientation.
+close enough, and takes longer the farther they are: (10, 3) frames at distance 2.8 need 30 to 60
+steps, and 60 is the most. Beyond, it may start a longer geodesic, or one that ends only near y. A batch goes on
+until its last pair is done. For p = n it is that of SO(n), and frames must have one orientation.
 `transport` is along the geodesic, isometric and exact on its velocity, but not Levi-Civita's.
 Source: [edelman1998geometry] §2.4; logarithm from [zimmermann2017matrix] with the step of
 [zimmermann2022computing] algorithm 4.
@@ -27,7 +28,8 @@ from geoemb.typing import Array, Key, Scalar
 
 POINT_NDIM = 2
 
-_STEPS = 60  # of the logarithm; close frames take 3 to 8
+# Of the logarithm, at most. In float64 frames (10, 3) at distance 0.1, 1 and 2 take 2, 6 and 12.
+_STEPS = 60
 
 
 def _parts(x: Array, v: Array) -> tuple[Array, Array]:
