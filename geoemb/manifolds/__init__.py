@@ -5,14 +5,19 @@ import difflib
 from geoemb.manifolds import (
   euclidean,
   gaussian,
+  grassmann,
   halfspace,
   horospherical,
   klein,
+  log_euclidean,
   lorentz,
   poincare,
   product,
+  so,
+  spd,
   sphere,
   stereographic,
+  stiefel,
 )
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Scalar
@@ -23,8 +28,13 @@ _MODULES = {
   "stereographic": stereographic,
 }  # fmt: skip
 
-NAMES = tuple(_MODULES)
-_MODULES["gaussian"] = gaussian  # a product, which has tests of its own
+_MATRIX_MODULES = {
+  "grassmann": grassmann, "log_euclidean": log_euclidean, "so": so, "spd": spd, "stiefel": stiefel,
+}  # fmt: skip
+
+NAMES = tuple(_MODULES)  # points are vectors
+MATRIX_NAMES = tuple(_MATRIX_MODULES)  # points are matrices, and c has no effect
+_ALL = _MODULES | _MATRIX_MODULES | {"gaussian": gaussian}
 
 
 def make(name: str, c: Scalar = 1.0) -> Manifold:
@@ -37,8 +47,8 @@ def make(name: str, c: Scalar = 1.0) -> Manifold:
   """
   if any(letter.isdigit() for letter in name):
     return product.manifold(name, c)
-  if name not in _MODULES:
-    near = difflib.get_close_matches(name, _MODULES, n=1)
+  if name not in _ALL:
+    near = difflib.get_close_matches(name, _ALL, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"manifold must be one of {', '.join(_MODULES)}, got {name!r}{hint}")
-  return _MODULES[name].manifold(c)
+    raise ValueError(f"manifold must be one of {', '.join(_ALL)}, got {name!r}{hint}")
+  return _ALL[name].manifold(c)

@@ -20,7 +20,7 @@ def _is_narrow(x: Any) -> bool:
   return getattr(x, "dtype", None) in _NARROW
 
 
-def _wide(method: Callable) -> Callable:
+def _in_float32(method: Callable) -> Callable:
   """The method, computed in float32 where arrays are narrower, and rounded to their dtype."""
 
   @functools.wraps(method)
@@ -57,32 +57,44 @@ class Manifold:
     """The name `manifolds.make` knows the geometry by."""
     return self.ops.__name__.rpartition(".")[2]
 
-  @_wide
+  @property
+  def point_ndim(self) -> int:
+    """Axes of a point: 1 for vectors, 2 for matrices."""
+    return getattr(self.ops, "POINT_NDIM", 1)
+
+  def wide(self, a: Array) -> Array:
+    """One number a point, [...], with axes for the point's own: it broadcasts with points."""
+    return jnp.expand_dims(a, tuple(range(-self.point_ndim, 0)))
+
+  @_in_float32
   def inner(self, x: Array, u: Array, v: Array) -> Array:
     """Inner product of tangents u, v at x, [...]."""
     return self.ops.inner(x, u, v, c=self.c)
 
-  @_wide
+  @_in_float32
   def norm(self, x: Array, u: Array) -> Array:
     """Length of the tangent u at x, [...]."""
     return self.ops.norm(x, u, c=self.c)
 
-  @_wide
+  @_in_float32
   def component_inner(self, x: Array, u: Array) -> Array:
-    """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1]."""
+    """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1].
+
+    [..., 1, 1] where points are matrices: it always broadcasts with points.
+    """
     return self.ops.component_inner(x, u, c=self.c)
 
-  @_wide
+  @_in_float32
   def dist(self, x: Array, y: Array) -> Array:
     """Geodesic distance, [...]."""
     return self.ops.dist(x, y, c=self.c)
 
-  @_wide
+  @_in_float32
   def sqdist(self, x: Array, y: Array) -> Array:
     """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
     return self.ops.sqdist(x, y, c=self.c)
 
-  @_wide
+  @_in_float32
   def exp(self, x: Array, v: Array, limit: Scalar | None = None) -> Array:
     """End of the geodesic that leaves x with velocity v, after unit time, [..., d].
 
@@ -90,32 +102,32 @@ class Manifold:
     """
     return self.ops.exp(x, v, c=self.c, limit=limit)
 
-  @_wide
+  @_in_float32
   def log(self, x: Array, y: Array) -> Array:
     """Velocity at x of the geodesic that reaches y in unit time, [..., d]."""
     return self.ops.log(x, y, c=self.c)
 
-  @_wide
+  @_in_float32
   def transport(self, x: Array, y: Array, v: Array) -> Array:
     """Parallel transport of v from x to y along the geodesic, [..., d]."""
     return self.ops.transport(x, y, v, c=self.c)
 
-  @_wide
+  @_in_float32
   def proj(self, x: Array) -> Array:
     """The nearest point that is safely on the manifold, [..., d]."""
     return self.ops.proj(x, c=self.c)
 
-  @_wide
+  @_in_float32
   def tangent(self, x: Array, v: Array) -> Array:
     """The tangent at x that is nearest to v, [..., d]; v itself where all vectors are tangents."""
     own = getattr(self.ops, "tangent", None)
     return own(x, v, c=self.c) if own else v
 
-  @_wide
+  @_in_float32
   def saturated(self, x: Array) -> Array:
     """Where points are as far out as the chart goes, [...] bool: a longer step ends there too."""
     own = getattr(self.ops, "saturated", None)
-    return own(x, c=self.c) if own else jnp.zeros(x.shape[:-1], bool)
+    return own(x, c=self.c) if own else jnp.zeros(x.shape[: x.ndim - self.point_ndim], bool)
 
   def fault(self, x: Array, v: Array | None = None) -> str:
     """What is wrong with points, or with tangents at them: one line, empty if nothing is.
@@ -126,27 +138,28 @@ class Manifold:
       x: [..., point].
       v: [..., point] tangents at x, or None.
     """
+    own = tuple(range(-self.point_ndim, 0))
     for what, a in (("point", x), ("tangent", v)):
       if a is None:
         continue
-      where, why = _first(~jnp.isfinite(a).all(axis=-1)), "is not finite"
+      where, why = _first(~jnp.isfinite(a).all(axis=own)), "is not finite"
       if where is None and what == "point" and hasattr(self.ops, "broken"):
         where = _first(self.ops.broken(x, c=self.c))
         why = f"breaks the rule of {self.name}: {self.ops.RULE}"
       if where is None and what == "tangent":
-        off = numerics.safe_norm(v - self.tangent(x, v))
-        where = _first(off > 16 * numerics.eps(v.dtype) * numerics.safe_norm(v))
+        off = jnp.max(jnp.abs(v - self.tangent(x, v)), axis=own)
+        where = _first(off > 16 * numerics.eps(v.dtype) * jnp.max(jnp.abs(v), axis=own))
         why = "does not lie in the tangent space"
       if where is not None:
         return f"{what} {where} {why}" if where else f"the {what} {why}"
     return ""
 
-  @_wide
+  @_in_float32
   def log_volume(self, x: Array) -> Array:
     """Logarithm of the volume element √det g in the chart's coordinates, [...]."""
     return self.ops.log_volume(x, c=self.c)
 
-  @_wide
+  @_in_float32
   def busemann(self, x: Array, p: Array) -> Array:
     """Busemann function of the ideal point in the direction p from the origin, ‖p‖ = 1, [...].
 
@@ -161,12 +174,12 @@ class Manifold:
     own = getattr(self.ops, "injectivity_radius", None)
     return own(c=self.c) if own else jnp.asarray(jnp.inf)
 
-  @_wide
+  @_in_float32
   def egrad2rgrad(self, x: Array, g: Array) -> Array:
     """Riemannian gradient from the gradient g in coordinates, [..., d]."""
     return self.ops.egrad2rgrad(x, g, c=self.c)
 
-  @_wide
+  @_in_float32
   def descend(self, x: Array, g: Array, rate: Scalar, limit: Scalar | None = None) -> Array:
     """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], for less: a step of gradient descent.
 
@@ -174,12 +187,12 @@ class Manifold:
     """
     return self.ops.descend(x, g, rate, c=self.c, limit=limit)
 
-  @_wide
+  @_in_float32
   def retract(self, x: Array, v: Array) -> Array:
     """A point near exp(x, v), to first order in v, for less, [..., d]."""
     return self.ops.retract(x, v, c=self.c)
 
-  @_wide
+  @_in_float32
   def displacement(self, x: Array, y: Array) -> Array:
     """An array whose floating-point sum with x is y as closely as the chart tells points apart."""
     own = getattr(self.ops, "displacement", None)
@@ -189,17 +202,22 @@ class Manifold:
     self,
     key: Key,
     shape: tuple[int, ...],
-    dim: int,
+    dim: int | tuple[int, int],
     *,
     scale: Scalar = 1e-3,
     dtype: jnp.dtype = jnp.float32,
   ) -> Array:
-    """Random points, [*shape, *point]: see the geometry for what `scale` does."""
+    """Random points, [*shape, *point]: see the geometry for what `scale` does.
+
+    `dim` is a pair (n, p) for frames.
+    """
     if dtype in _NARROW:
       return self.random(key, shape, dim, scale=scale).astype(dtype)
     return self.ops.random(key, shape, dim, scale=scale, c=self.c, dtype=dtype)
 
-  def origin(self, shape: tuple[int, ...], dim: int, dtype: jnp.dtype = jnp.float32) -> Array:
+  def origin(
+    self, shape: tuple[int, ...], dim: int | tuple[int, int], dtype: jnp.dtype = jnp.float32
+  ) -> Array:
     """The base point, [*shape, *point]."""
     if dtype in _NARROW:
       return self.origin(shape, dim).astype(dtype)
@@ -209,6 +227,8 @@ class Manifold:
     """The base point in place of every point of x, [..., point]."""
     if own := getattr(self.ops, "origin_like", None):
       return own(x, c=self.c)
+    if self.point_ndim == 2:
+      return self.origin(x.shape[:-2], x.shape[-2:], x.dtype)
     two, three = (self.origin((), dim, x.dtype).shape[-1] for dim in (2, 3))
     dim = 2 + (x.shape[-1] - two) // (three - two)  # coordinates grow in proportion
     return self.origin(x.shape[:-1], dim, x.dtype)
@@ -225,16 +245,16 @@ class Manifold:
     """Distance from the origin, [...]."""
     return self.dist(self.origin_like(x), x)
 
-  @_wide
+  @_in_float32
   def geodesic(self, x: Array, y: Array, t: Scalar) -> Array:
     """The point that is the share t of the way from x to y, [..., point]; t broadcasts as dist."""
-    return self.exp(x, jnp.asarray(t, x.dtype)[..., None] * self.log(x, y))
+    return self.exp(x, self.wide(jnp.asarray(t, x.dtype)) * self.log(x, y))
 
   def midpoint(self, x: Array, y: Array) -> Array:
     """Half way from x to y, [..., point]."""
     return self.geodesic(x, y, 0.5)
 
-  @_wide
+  @_in_float32
   def lift(self, x: Array) -> PyTree:
     """Points [..., d] in the form in which distances from one to many share work.
 
@@ -244,22 +264,22 @@ class Manifold:
     own = getattr(self.ops, "lift", None)
     return own(x, c=self.c) if own else x
 
-  @_wide
+  @_in_float32
   def pairwise(self, x: Array, y: Array) -> Array:
     """Distances of every x [..., n, d] to every y [..., m, d] by inner products, [..., n, m]."""
     return self.ops.pairwise(x, y, c=self.c)
 
-  @_wide
+  @_in_float32
   def pairwise_affinity(self, x: Array, y: Array) -> Array:
     """exp(−pairwise(x, y)), [..., n, m], in the cheapest form; needs a fixed c."""
     return self.ops.pairwise_affinity(x, y, c=self.c)
 
-  @_wide
+  @_in_float32
   def query(self, x: Array) -> Array:
     """Features whose inner product with `key(y)` increases with dist(x, y), [..., k]."""
     return self.ops.query(x, c=self.c)
 
-  @_wide
+  @_in_float32
   def key(self, y: Array) -> Array:
     """Features whose inner product with `query(x)` increases with dist(x, y), [..., k]."""
     return self.ops.key(y, c=self.c)

@@ -35,7 +35,7 @@ def frechet(m: Manifold, y: Array, w: Array | None = None, *, max_steps: int = 1
     w: [..., n] weights ≥ 0, not all 0; they are divided by their sum. Equal ones by default.
     max_steps: of either kind.
   """
-  axis = -1 - m.origin((), 2, y.dtype).ndim
+  axis = -1 - m.point_ndim
   if w is None:
     w = jnp.ones(y.shape[: y.ndim + axis + 1], y.dtype)
   return _frechets(m, y, w, max_steps=max_steps)

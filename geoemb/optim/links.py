@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from geoemb import numerics
 from geoemb.manifolds import Manifold, euclidean
 from geoemb.typing import Array, PyTree, Scalar
 
@@ -28,7 +29,7 @@ class ScaleByRAdamState(NamedTuple):
 
   count: Array  # [] int32, t
   mu: PyTree  # m_t, tangents at the current points
-  nu: PyTree  # v_t: [..., d] on flat space, [..., 1] elsewhere
+  nu: PyTree  # v_t: [..., d] on flat space, one number a point elsewhere
   nu_max: PyTree  # v̂_t of AMSGrad, or () without
 
 
@@ -64,7 +65,8 @@ def clip_norm(
     raise ValueError(f'norm must be "riemannian" or "chart", got {norm!r}')
 
   def clip(v: Array, x: Array) -> Array:
-    length = (m if norm == "riemannian" else _FLAT).norm(x, v)[..., None]
+    flat = lambda x, v: numerics.safe_norm(v.reshape(*v.shape[: v.ndim - m.point_ndim], -1))
+    length = m.wide((m.norm if norm == "riemannian" else flat)(x, v))
     over = length > max_norm
     return jnp.where(over, v * (max_norm / jnp.where(over, length, 1)), v)
 
@@ -166,6 +168,3 @@ def descent(
     return jax.tree.map(step, g, x, eta), state
 
   return optax.GradientTransformation(rate.init, update)
-
-
-_FLAT = euclidean.manifold()

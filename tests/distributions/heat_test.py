@@ -10,10 +10,10 @@ import pytest
 from absl.testing import parameterized
 
 from geoemb.distributions import heat, radial
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 C = 0.7
 TIMES = np.array([1e-3, 0.2, 5.0])
 DIMS = (2, 3, 4, 7)

@@ -9,8 +9,8 @@ import numpy as np
 from absl.testing import parameterized
 
 from geoemb.distributions import power_spherical
+from tests.compiling import quick_jit
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 DTYPES = ("float32", "float64")
 DIMS = (3, 1023)
 KAPPAS = np.array([0.0, 1e-3, 0.3, 7.0, 900.0, 1e6])

@@ -13,10 +13,10 @@ from scipy import stats
 from geoemb import manifolds
 from geoemb.distributions import riemannian_normal
 from geoemb.manifolds import horospherical, lorentz
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 DTYPES = ("float32", "float64")
 C = 0.7
 DIMS = (1, 3, 24)

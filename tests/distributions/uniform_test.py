@@ -12,10 +12,10 @@ from scipy import stats
 
 from geoemb import manifolds
 from geoemb.distributions import uniform
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 DTYPES = ("float32", "float64")
 C = 0.7
 RADII = np.array([1e-3, 0.5, 5.0, 30.0])

@@ -12,10 +12,10 @@ from scipy import stats
 
 from geoemb.distributions import bessel
 from geoemb.distributions import von_mises_fisher as vmf
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 DTYPES = ("float32", "float64")
 ORDERS = (0.0, 0.5, 7.0, 24.5, 511.0)
 # κ on both sides of the change of formula at √(ν² + κ²) = 25

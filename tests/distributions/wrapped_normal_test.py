@@ -12,10 +12,10 @@ from scipy import stats
 from geoemb import manifolds
 from geoemb.distributions import wrapped_normal
 from geoemb.manifolds import halfspace, horospherical, klein, lorentz
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 C = 0.7
 MU = np.array([0.4, -0.3])
 TRIL = np.array([[0.5, 0.0], [0.2, 0.35]])

@@ -111,6 +111,27 @@ def test_busemann_functions_are_distances_from_infinity(name):
   assert np.min(found) < -2 / np.sqrt(C) * 0.5 < 1 < np.max(found)
 
 
+@pytest.mark.parametrize(
+  "name, dim",
+  [("spd", 3), ("log_euclidean", 3), ("so", 3), ("stiefel", (4, 2)), ("grassmann", (4, 2))],
+)
+def test_tangents_of_matrices(name, dim):
+  m = manifolds.make(name)
+
+  @quick_jit
+  def compute(key):
+    x = m.random(key, (3,), dim, scale=0.5)
+    v = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+    on = m.tangent(x, v)
+    return x, v, on, m.tangent(x, on), m.log(x, m.exp(x, 0.1 * on))
+
+  x, v, on, again, back = compute(jax.random.key(0))
+  np.testing.assert_allclose(again, on, atol=1e-6)
+  np.testing.assert_allclose(back, 0.1 * on, atol=1e-5)
+  assert m.fault(x, v) == "tangent (0,) does not lie in the tangent space"
+  assert m.fault(x, on) == ""
+
+
 def test_points_at_the_end_of_a_chart_are_flagged():
   hyperbolic = ("halfspace", "horospherical", "klein", "lorentz", "poincare", "stereographic")
   charts = {name: manifolds.make(name, C) for name in hyperbolic}

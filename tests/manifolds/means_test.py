@@ -10,14 +10,12 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.manifolds import means
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
 C, DIM, N = 0.7, 3, 6
 DTYPES = ("float32", "float64")
-
-# Compiling is all the time these tests take; unoptimised it is half of it.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def cloud(name, dtype, radius, shape):

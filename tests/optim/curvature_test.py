@@ -8,10 +8,10 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.optim import curvature, radam
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 OLD, NEW, DIM = 0.7, 1.6, 3
 
 

@@ -9,8 +9,7 @@ import pytest
 from geoemb import manifolds
 from geoemb.optim import averaging, lookahead, mixed, radam, rsgd
 from geoemb.tables import rows
-
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+from tests.compiling import quick_jit
 
 
 def waves(x):

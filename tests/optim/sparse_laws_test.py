@@ -11,6 +11,7 @@ import pytest
 from geoemb import manifolds
 from geoemb.optim import links, lookahead, mixed, radagrad, rlion
 from geoemb.tables import rows
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,6 @@ N, DIM, C, ETA = 7, 3, 0.7, 0.1
 DTYPE = {name: ("float32", "float64")[i % 2] for i, name in enumerate(manifolds.NAMES)}
 TOLERANCE = {"float32": 3e-5, "float64": 1e-11}
 IDS = np.array([[3, 5, 3, 3, 3, 5, 3], [3, 1, 6, 5, 3, 3, 1], [5, 3, 0, 1, 0, 0, 0]], np.int32)
-
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def everything(m):

@@ -10,6 +10,7 @@ import pytest
 from geoemb import manifolds
 from geoemb.manifolds import means
 from geoemb.optim.second_order import conjugate_gradient, lbfgs, trust_region
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +25,6 @@ CASES = [*(("sphere", method) for method in MINIMISERS), ("lorentz", "hager-zhan
          ("lorentz", "lbfgs"), ("lorentz", "trust region")]  # fmt: skip
 TOL = 1e-10
 COUNTS = np.array([*range(1, 9), 200], np.int32)  # of steps allowed
-
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def problem(name):

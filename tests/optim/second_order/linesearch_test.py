@@ -7,8 +7,8 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.optim.second_order import conjugate_gradient, linesearch, trust_region
+from tests.compiling import quick_jit
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 FIRST = 10.0 ** np.arange(-4, 5, 2)
 
 
