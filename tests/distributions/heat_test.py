@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 C = 0.7
 TIMES = np.array([1e-3, 0.2, 5.0])
-DIMS = (2, 3, 4, 7)
+DIMS = (2, 4, 7)
 
 
 @functools.cache
@@ -122,6 +122,8 @@ class SphericalTest(parameterized.TestCase):
       np.testing.assert_allclose(value[i, j], expected, rtol=1e-13, atol=1e-13)
 
   def test_float32(self, dim):
+    if dim == 1:
+      return
     value, r, times, _ = spherical(dim)
     f = quick_jit(lambda r, t: heat.log_spherical(r, t, dim, c=C))
     single = f(jnp.asarray(r, jnp.float32), jnp.asarray(times, jnp.float32))
@@ -162,7 +164,7 @@ class HyperbolicTest(parameterized.TestCase):
     limit = -0.5 * dim * np.log(4 * np.pi * t) - r * r / (4 * t) - 0.5 * volume
     np.testing.assert_allclose(value[:-1, 0], limit, atol=dim**2 * t)
 
-  @parameterized.parameters(2, 3, 7)
+  @parameterized.parameters(2, 7)
   def test_is_that_of_mpmath(self, dim):
     (value, *_), r, _ = hyperbolic(dim)
     for i, j in ((40, 1), (70, 1), (20, 2), (96, 2), (97, 1)):

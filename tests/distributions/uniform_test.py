@@ -78,7 +78,7 @@ class BallTest(parameterized.TestCase):
     ball = np.log(4 / 3 * np.pi * RADII**3)
     np.testing.assert_allclose(flat, ball, rtol=1e-6 if dtype == "float32" else 1e-13)
 
-  @parameterized.parameters(("poincare", "float32", 3), ("lorentz", "float64", 1))
+  @parameterized.parameters(("poincare", "float32", 3), ("euclidean", "float64", 1))
   def test_points_are_uniform(self, name, dtype, dim):
     r, inner, outer, x = drawn(name, dtype, dim)
     self.assertEqual({str(a.dtype) for a in (r, inner, x)}, {dtype})
