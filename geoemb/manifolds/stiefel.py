@@ -6,8 +6,9 @@ isometry. Tangents v are ambient, xᵀv skew. Leading axes broadcast; points are
 are called alike.
 `log` has no closed form. It is found by iteration, to a few eps in absolute terms, where frames are
 close enough, and takes longer the farther they are: (10, 3) frames at distance 2.8 need 30 to 60
-steps, and 60 is the most. Beyond, it may start a longer geodesic, or one that ends only near
-y. A batch goes on until its last pair is done. For p = n it is that of SO(n), and frames must have one orientation.
+steps, and 60 is the most. Beyond, it may start a longer geodesic, or one that ends only near y. A
+batch goes on until its last pair is done. For p = n it is that of SO(n), and frames must have one
+orientation.
 `transport` is along the geodesic, isometric and exact on its velocity, but not Levi-Civita's.
 Source: [edelman1998geometry] §2.4; logarithm from [zimmermann2017matrix] with the step of
 [zimmermann2022computing] algorithm 4.
