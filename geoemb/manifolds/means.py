@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import lorentz
+from geoemb.manifolds import lorentz, product
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Array
 
@@ -50,6 +50,13 @@ def _frechets(m: Manifold, y: Array, w: Array, *, max_steps: int) -> Array:
   return mean(y, w)
 
 
+def _bend(m: Manifold, dtype: jnp.dtype) -> Array:
+  """The largest curvature of a factor, without its sign, []."""
+  weights = [f.weight for f in m.ops.factors] if isinstance(m.ops, product.Product) else [1.0]
+  bends = [jnp.abs(jnp.asarray(c, dtype)) / w for c, w in zip(jax.tree.leaves(m.c), weights)]
+  return functools.reduce(jnp.maximum, bends)
+
+
 def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
   """`frechet` of one set, y [n, point] and w [n]."""
 
@@ -74,7 +81,7 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
       newton = m.exp(old.x, -inverse(jax.linearize(pull, old.x)[1], v))
       # The Hessian of d²/2 is at most D coth D across the geodesic, D the distance in curvature
       # radii; a step of its inverse cannot go too far.
-      stiff = jnp.sqrt(jnp.abs(jnp.asarray(m.c, v.dtype))) * m.dist(old.x, y)
+      stiff = jnp.sqrt(_bend(m, v.dtype)) * m.dist(old.x, y)
       flow = m.exp(old.x, v / (1 + jnp.sum(w * stiff)))
       a, b = value(newton), value(flow)
       first = a < b  # false for NaN, as Newton's is where the system is singular

@@ -21,7 +21,7 @@ def sign(m: Manifold, x: Array, v: Array) -> Array:
   """The tangent v at x with every irreducible factor of length 1, or 0 where it was 0, [..., d]."""
   if m.ops is euclidean:
     return jnp.sign(v)
-  length = m.norm(x, v)[..., None]  # which neither overflows nor underflows, as squares do
+  length = m.wide(m.norm(x, v))  # which neither overflows nor underflows, as squares do
   u = v / jnp.where(length > 0, length, 1)
   share = jnp.sqrt(m.component_inner(x, u))
   return jnp.where((length > 0) & (share > 0), u / jnp.where(share > 0, share, 1), 0)

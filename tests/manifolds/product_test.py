@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.manifolds import product
+from geoemb.manifolds import means, product
 from geoemb.optim import radam, rsgd
 from tests.compiling import quick_jit
 
@@ -118,6 +118,21 @@ def test_training_stays_on_the_product():
   (x, _), loss = jax.jit(lambda x: jax.lax.scan(step, (x, tx.init(x)), None, 60))(x)
   assert loss[-1] < 1e-6 * loss[0]
   np.testing.assert_allclose(np.sum(np.square(x[:, 2:]), axis=1), 2, rtol=1e-5)
+
+
+def test_the_mean_of_a_product_is_that_of_its_factors():
+  with jax.enable_x64(True):
+    m = product.manifold("h2 x s2", (1.3, 0.5), weights=(1, 0.2))
+    factors = [manifolds.make("lorentz", 1.3), manifolds.make("sphere", 0.5)]
+
+    @quick_jit
+    def compute(key):
+      spread = m.random(key, (6,), 4, scale=0.7, dtype=jnp.float64)
+      y = m.geodesic(spread[:1], spread, 0.4)  # within a half sphere
+      return means.frechet(m, y), [means.frechet(f, a) for f, a in zip(factors, m.ops.split(y))]
+
+    whole, parts = compute(jax.random.key(3))
+    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-10)
 
 
 def test_signatures():
