@@ -1,0 +1,1 @@
+"""Fewer dimensions: components and projections of points on manifolds."""
