@@ -127,9 +127,11 @@ def test_missing_data_is_one_line(command_line, toy):
   [
     (["--config.init=cap"], "init must be uniform or ancestral or caps, got 'cap'"),
     (["--config.init=caps", "--config.dim=1"], "caps need at least 2 dimensions, got 1"),
+    (["--config.replicas=0"], "replicas must be at least 1, got 0"),
+    (["--config.replicas=2", "--config.local_steps=0"], "local_steps must be at least 1, got 0"),
   ],
 )
-def test_a_wrong_first_table_is_one_line(command_line, words, part):
+def test_a_setting_that_makes_no_sense_is_one_line(command_line, words, part):
   smoke = "--config=experiments/hierarchies/lorentz_wordnet.py:smoke"
   assert_one_line(command_line(smoke, *words), 1, part)
 

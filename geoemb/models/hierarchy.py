@@ -152,7 +152,7 @@ def run(
     return {"mean_rank": r.mean_rank, "map": r.map, "radius": _radius(m, table),
             "saturated": at_the_cap}  # fmt: skip
 
-  if config.replicas > 1:
+  if config.replicas != 1:
     take, sample, state, per_round = _side_by_side(config, m, tx, take, sample, state, per_epoch)
     # A run of no steps stays one; the last round is a whole one.
     steps, batch = math.ceil(steps / per_round), batch * per_round
