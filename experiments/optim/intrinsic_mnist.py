@@ -82,7 +82,7 @@ class Mlp(nn.Module):
 def _patches(x: Array, k: int) -> Array:
   """All k × k patches of images [b, h, w, c], [b, h − k + 1, w − k + 1, k² c].
 
-  A convolution is a product with them, which on CPUs is several times faster than XLA's own.
+  A convolution is a product with them.
   """
   h, w = x.shape[1] - k + 1, x.shape[2] - k + 1
   cut = [x[:, i : i + h, j : j + w] for i in range(k) for j in range(k)]

@@ -84,9 +84,7 @@ def local_steps(
 
   every = PartitionSpec()
   # The states are equal by `merge`, which the types of what is varying cannot see in every step.
-  take = jax.shard_map(
-    local, mesh=mesh, in_specs=every, out_specs=every, check_vma=False
-  )  # fmt: skip
+  take = jax.shard_map(local, mesh=mesh, in_specs=every, out_specs=every, check_vma=False)
 
   def round_of(state: PyTree, batch: tuple[Key, Array]) -> tuple[PyTree, dict[str, Array]]:
     return take(state, *batch)

@@ -138,6 +138,8 @@ class Manifold:
       x: [..., point].
       v: [..., point] tangents at x, or None.
     """
+    if by_factor := getattr(self.ops, "fault", None):
+      return by_factor(x, v, c=self.c)
     own = tuple(range(-self.point_ndim, 0))
     for what, a in (("point", x), ("tangent", v)):
       if a is None:
@@ -248,7 +250,8 @@ class Manifold:
   @_in_float32
   def geodesic(self, x: Array, y: Array, t: Scalar) -> Array:
     """The point that is the share t of the way from x to y, [..., point]; t broadcasts as dist."""
-    return self.exp(x, self.wide(jnp.asarray(t, x.dtype)) * self.log(x, y))
+    t = jnp.asarray(t, x.dtype)
+    return self.exp(x, (self.wide(t) if t.ndim else t) * self.log(x, y))
 
   def midpoint(self, x: Array, y: Array) -> Array:
     """Half way from x to y, [..., point]."""

@@ -19,7 +19,9 @@ import jax.numpy as jnp
 from geoemb import numerics
 from geoemb.manifolds import base, matrix
 from geoemb.manifolds.matrix import mm, tr
-from geoemb.typing import Array, Key, Scalar
+from geoemb.manifolds.stiefel import origin as origin
+from geoemb.manifolds.stiefel import random as random
+from geoemb.typing import Array, Scalar
 
 POINT_NDIM = 2
 
@@ -187,30 +189,6 @@ def descend(
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The frame of x + v by QR with a positive diagonal, [..., n, p]; v up to 100 long."""
   return matrix.qr_step(x, _horizontal(x, v))
-
-
-def random(
-  key: Key,
-  shape: tuple[int, ...],
-  dim: tuple[int, int],
-  *,
-  scale: Scalar = 1e-3,
-  c: Scalar = 1.0,
-  dtype: jnp.dtype = jnp.float32,
-) -> Array:
-  """Uniform frames for dim = (n, p), [*shape, n, p]; `scale` needs a chart and has no effect."""
-  return matrix.polar(jax.random.normal(key, (*shape, *dim), dtype))
-
-
-def origin(
-  shape: tuple[int, ...],
-  dim: tuple[int, int],
-  dtype: jnp.dtype = jnp.float32,
-  *,
-  c: Scalar = 1.0,
-) -> Array:
-  """The first p axes for dim = (n, p), [*shape, n, p]."""
-  return jnp.broadcast_to(jnp.eye(*dim, dtype=dtype), (*shape, *dim))
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:

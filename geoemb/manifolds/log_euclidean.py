@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from geoemb import numerics
 from geoemb.manifolds import base, matrix, spd
 from geoemb.manifolds.matrix import sym
-from geoemb.typing import Array, Key, Scalar
+from geoemb.manifolds.spd import origin as origin
+from geoemb.manifolds.spd import random as random
+from geoemb.typing import Array, Scalar
 
 POINT_NDIM = 2
 
@@ -120,30 +122,6 @@ def descend(
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The point exp(x, v), [..., n, n]: nothing is much cheaper here."""
   return exp(x, v, c=c)
-
-
-def random(
-  key: Key,
-  shape: tuple[int, ...],
-  dim: int,
-  *,
-  scale: Scalar = 1e-3,
-  c: Scalar = 1.0,
-  dtype: jnp.dtype = jnp.float32,
-) -> Array:
-  """Exponentials of matrices with entries uniform in [−scale, scale], [*shape, dim, dim]."""
-  return spd.random(key, shape, dim, scale=scale, dtype=dtype)
-
-
-def origin(
-  shape: tuple[int, ...],
-  dim: int | tuple[int, int],
-  dtype: jnp.dtype = jnp.float32,
-  *,
-  c: Scalar = 1.0,
-) -> Array:
-  """The identity, [*shape, dim, dim]."""
-  return spd.origin(shape, dim, dtype)
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:

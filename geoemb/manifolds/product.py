@@ -19,24 +19,12 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import (
-  base,
-  euclidean,
-  halfspace,
-  horospherical,
-  klein,
-  lorentz,
-  poincare,
-  sphere,
-  stereographic,
-)
+from geoemb.manifolds import base, euclidean, lorentz, poincare, sphere
 from geoemb.typing import Array, Key, Scalar
 
 Curvatures = Sequence[Scalar]
 
-_LETTERS = {"e": euclidean, "h": lorentz, "p": poincare, "s": sphere}
-_NAMED = (euclidean, halfspace, horospherical, klein, lorentz, poincare, sphere, stereographic)
-LETTERS = _LETTERS | {ops.__name__.rpartition(".")[2]: ops for ops in _NAMED}
+LETTERS = {"e": euclidean, "h": lorentz, "p": poincare, "s": sphere}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +50,9 @@ class Product:
   @property
   def __name__(self) -> str:
     """The signature."""
-    names = {ops: name for name, ops in reversed(LETTERS.items())}
-    return " x ".join(f"{names[f.ops]}{f.dim}" for f in self.factors)
+    letters = {ops: letter for letter, ops in LETTERS.items()}
+    name = lambda ops: letters.get(ops) or ops.__name__.rpartition(".")[2]
+    return " x ".join(f"{name(f.ops)}{f.dim}" for f in self.factors)
 
   @property
   def dim(self) -> int:
@@ -215,16 +204,14 @@ class Product:
     parts = zip(self.factors, c, self.split(x), self.split(v))
     return jnp.concatenate([base.Manifold(f.ops, k).tangent(a, b) for f, k, a, b in parts], axis=-1)
 
-  @property
-  def RULE(self) -> str:  # noqa: N802 (a module's constant)
-    """The factors' rules."""
-    return "; ".join(f.ops.RULE for f in self.factors if hasattr(f.ops, "RULE")) or "none"
-
-  def broken(self, x: Array, *, c: Curvatures) -> Array:
-    """Where RULE does not hold, [...] bool."""
-    parts = zip(self.factors, c, self.split(x))
-    found = [f.ops.broken(a, c=k) for f, k, a in parts if hasattr(f.ops, "broken")]
-    return functools.reduce(jnp.logical_or, found, jnp.zeros(x.shape[:-1], bool))
+  def fault(self, x: Array, v: Array | None, *, c: Curvatures) -> str:
+    """What is wrong with points or tangents: that of the first factor where something is."""
+    tangents = [None] * len(self.factors) if v is None else self.split(v)
+    found = (
+      base.Manifold(f.ops, k).fault(a, b)
+      for f, k, a, b in zip(self.factors, c, self.split(x), tangents)
+    )
+    return next(filter(None, found), "")
 
   def saturated(self, x: Array, *, c: Curvatures) -> Array:
     """Where a factor is at its limit, [...] bool."""
@@ -245,17 +232,24 @@ class Product:
     return functools.reduce(jnp.minimum, radii)
 
 
+def _geometries() -> dict[str, types.ModuleType]:
+  """What a factor may be, by letter and by name."""
+  from geoemb import manifolds  # the one registry, which imports this module
+
+  return LETTERS | {name: manifolds.make(name).ops for name in manifolds.NAMES}
+
+
 def _parse(signature: str, weights: Sequence[float] | None) -> Product:
   """The product that a signature names."""
-  factors = []
+  factors, known = [], _geometries()
   for word in re.split(r"\s*[x×]\s*", signature.strip().lower()):
     found = re.fullmatch(r"\(?([a-z]+)(\d+)\)?(?:\^(\d+))?", word)
-    if not found or found[1] not in LETTERS or not int(found[2]) or found[3] == "0":
+    if not found or found[1] not in known or not int(found[2]) or found[3] == "0":
       raise ValueError(
-        f"a factor is a geometry ({', '.join(LETTERS)}) and a dimension, such as h5 or (s2)^3; "
+        f"a factor is a geometry ({', '.join(known)}) and a dimension, such as h5 or (s2)^3; "
         f"got {word!r} in {signature!r}"
       )
-    factors += [(LETTERS[found[1]], int(found[2]))] * int(found[3] or 1)
+    factors += [(known[found[1]], int(found[2]))] * int(found[3] or 1)
   weights = [1.0] * len(factors) if weights is None else list(weights)
   if len(weights) != len(factors) or not all(w > 0 for w in weights):
     raise ValueError(f"{signature!r} needs {len(factors)} weights > 0, got {weights}")

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from geoemb import numerics
 from geoemb.manifolds import base, matrix
 from geoemb.manifolds.matrix import mm, skew, tr
+from geoemb.manifolds.spd import origin as origin  # the identity too
 from geoemb.typing import Array, Key, Scalar
 
 POINT_NDIM = 2
@@ -159,18 +160,6 @@ def random(
 ) -> Array:
   """Uniform rotations, [*shape, dim, dim]; `scale` needs a chart and has no effect."""
   return matrix.polar(jax.random.normal(key, (*shape, dim, dim), dtype), True)
-
-
-def origin(
-  shape: tuple[int, ...],
-  dim: int | tuple[int, int],
-  dtype: jnp.dtype = jnp.float32,
-  *,
-  c: Scalar = 1.0,
-) -> Array:
-  """The identity, [*shape, dim, dim]."""
-  n = dim if isinstance(dim, int) else dim[0]
-  return jnp.broadcast_to(jnp.eye(n, dtype=dtype), (*shape, n, n))
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:

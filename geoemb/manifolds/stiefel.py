@@ -5,10 +5,9 @@ isometry. Tangents v are ambient, xᵀv skew. Leading axes broadcast; points are
 `c` has no effect, as the curvature varies from plane to plane, and is there so that all geometries
 are called alike.
 `log` has no closed form. It is found by iteration, to a few eps in absolute terms, where frames are
-close enough, and takes longer the farther they are: (10, 3) frames at distance 2.8 need 30 to 60
-steps, and 60 is the most. Beyond, it may start a longer geodesic, or one that ends only near y. A
-batch goes on until its last pair is done. For p = n it is that of SO(n), and frames must have one
-orientation.
+close enough; the farther they are the longer it takes, and 60 steps are the most. Beyond, it may
+start a longer geodesic, or one that ends only near y. A batch goes on until its last pair is done.
+For p = n it is that of SO(n), and frames must have one orientation.
 `transport` is along the geodesic, isometric and exact on its velocity, but not Levi-Civita's.
 Source: [edelman1998geometry] §2.4; logarithm from [zimmermann2017matrix] with the step of
 [zimmermann2022computing] algorithm 4.
@@ -190,7 +189,7 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   along itself. Levi-Civita's, which has no closed form, differs from it by a turn.
   """
   moved = matrix.rotate(x, *_parts(x, _log(x, y)), v)
-  return moved - mm(y, sym(mm(tr(y), moved)))
+  return tangent(y, moved)
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
@@ -218,7 +217,7 @@ def descend(
 
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The frame of x + v by QR with a positive diagonal, [..., n, p]; v up to 100 long."""
-  return matrix.qr_step(x, v - mm(x, sym(mm(tr(x), v))))
+  return matrix.qr_step(x, tangent(x, v))
 
 
 def random(

@@ -48,6 +48,6 @@ def update(m: Manifold, state: State, x: PyTree, *, decay: float | None = None) 
   def toward(mean: Array, x: Array) -> Array:
     t = count.astype(x.dtype)
     share = 1 / t if decay is None else (1 - decay) / (1 - decay**t)
-    return jnp.where(count == 1, x, m.proj(m.exp(mean, share * m.log(mean, x))))
+    return jnp.where(count == 1, x, m.proj(m.geodesic(mean, x, share)))
 
   return State(count, jax.tree.map(toward, state.mean, x))

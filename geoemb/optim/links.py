@@ -148,6 +148,21 @@ def riemannian(
   return optax.GradientTransformation(inner.init, update)
 
 
+def adaptive(
+  m: Manifold,
+  scaling: optax.GradientTransformation,
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  weight_decay: float,
+  move: Literal["exp", "retract"],
+  max_step: Scalar | None,
+) -> optax.GradientTransformation:
+  """`riemannian` of a scaling, decoupled weight decay if there is any, and the rate."""
+  decay = [add_decay(m, weight_decay)] if weight_decay else []
+  rate = optax.scale_by_learning_rate(learning_rate)
+  return riemannian(m, scaling, *decay, rate, move=move, max_step=max_step)
+
+
 def descent(
   learning_rate: optax.ScalarOrSchedule, m: Manifold, *, max_step: Scalar | None = None
 ) -> optax.GradientTransformation:

@@ -44,7 +44,7 @@ def lookahead(
     return LookaheadState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.copy, x), tx.init(x))
 
   def toward(a: Array, b: Array) -> Array:
-    return m.proj(m.exp(a, jnp.asarray(share, a.dtype) * m.log(a, b)))
+    return m.proj(m.geodesic(a, b, share))
 
   def update(
     g: PyTree, state: LookaheadState, x: PyTree | None = None

@@ -65,8 +65,7 @@ def radagrad(
     max_step: longest step, in the metric.
     move: follow the geodesic, or the cheaper retraction of `m`.
   """
-  chain = [scale_by_radagrad(m, initial=initial, eps=eps)]
-  if weight_decay:
-    chain.append(links.add_decay(m, weight_decay))
-  chain.append(optax.scale_by_learning_rate(learning_rate))
-  return links.riemannian(m, *chain, move=move, max_step=max_step)
+  scaling = scale_by_radagrad(m, initial=initial, eps=eps)
+  return links.adaptive(
+    m, scaling, learning_rate, weight_decay=weight_decay, move=move, max_step=max_step
+  )

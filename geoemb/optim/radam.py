@@ -85,11 +85,10 @@ def radam(
     max_step: longest step, in the metric.
     move: follow the geodesic, or the cheaper retraction of `m`.
   """
-  chain = [scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad)]
-  if weight_decay:
-    chain.append(links.add_decay(m, weight_decay))
-  chain.append(optax.scale_by_learning_rate(learning_rate))
-  return links.riemannian(m, *chain, move=move, max_step=max_step)
+  scaling = scale_by_radam(m, b1=b1, b2=b2, eps=eps, amsgrad=amsgrad)
+  return links.adaptive(
+    m, scaling, learning_rate, weight_decay=weight_decay, move=move, max_step=max_step
+  )
 
 
 def ramsgrad(

@@ -18,7 +18,7 @@ from geoemb.typing import Array, PyTree
 
 _MERGED = 8192  # rows that are merged at a time, at most
 # Distance from which on devices that moved a row the same way count as one: they have each gone to
-# where its neighbours want it. Without, nouns at rate 18 fly apart after 512 steps on two devices.
+# where its neighbours want it, and adding that up would go past it, farther in every round.
 _REACH = 0.2
 
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from geoemb.manifolds import Manifold
-from geoemb.optim.second_order import linesearch, product
-from geoemb.optim.second_order.product import Result
+from geoemb.optim.second_order import linesearch, problem
+from geoemb.optim.second_order.problem import Result
 from geoemb.typing import Array
 
 
@@ -53,43 +53,38 @@ def minimize(
     raise ValueError(f'beta must be "hager-zhang" or "polak-ribiere", got {beta!r}')
 
   def advance(s: _State) -> _State:
-    slope = product.inner(m, s.x, s.grad, s.direction)
+    slope = problem.inner(m, s.x, s.grad, s.direction)
     t = linesearch.search(f, m, s.x, s.direction, s.step, (s.value, slope), c2=0.1)
     x = m.exp(s.x, t * s.direction)
-    value, g = product.gradient(f, m, x)
+    value, g = problem.gradient(f, m, x)
     before, p = m.transport(s.x, x, s.grad), m.transport(s.x, x, s.direction)
     y = g - before
     if beta == "hager-zhang":
-      py = product.inner(m, x, p, y)
+      py = problem.inner(m, x, p, y)
       over = 1 / jnp.where(py > 0, py, 1)
-      yy = product.inner(m, x, y, y)
-      share = over * (product.inner(m, x, y, g) - 2 * yy * over * product.inner(m, x, p, g))
+      yy = problem.inner(m, x, y, y)
+      share = over * (problem.inner(m, x, y, g) - 2 * yy * over * problem.inner(m, x, p, g))
       share = jnp.where(py > 0, share, 0)
     else:
-      gg = product.inner(m, x, before, before)
-      share = jnp.maximum(product.inner(m, x, g, y), 0) / jnp.where(gg > 0, gg, 1)
+      gg = problem.inner(m, x, before, before)
+      share = jnp.maximum(problem.inner(m, x, g, y), 0) / jnp.where(gg > 0, gg, 1)
     d = -g + share * p
-    gg, new_slope = product.inner(m, x, g, g), product.inner(m, x, g, d)
+    gg, new_slope = problem.inner(m, x, g, g), problem.inner(m, x, g, d)
     # Given up where f falls by less than a thousandth of what it does along −g.
     fine = (t > 0) & (new_slope < -1e-3 * gg)
     d, new_slope = jnp.where(fine, d, -g), jnp.where(fine, new_slope, -gg)
     # The same first-order change as the last step made [nocedal2006numerical] §3.5.
     step = t * slope / jnp.where(new_slope < 0, new_slope, -1)
-    step = jnp.where((t > 0) & (step > 0), step, _unit(gg))
+    step = jnp.where((t > 0) & (step > 0), step, problem.first_step(gg))
     return _State(x, value, g, d, step, ~fine, s.count + 1, (t == 0) & s.steepest)
 
   def go(s: _State) -> Array:
-    gg = product.inner(m, s.x, s.grad, s.grad)
+    gg = problem.inner(m, s.x, s.grad, s.grad)
     return (s.count < max_iter) & ~s.stuck & (jnp.sqrt(gg) > tol)
 
-  value, g = product.gradient(f, m, x0)
-  first = _unit(product.inner(m, x0, g, g))
+  value, g = problem.gradient(f, m, x0)
+  first = problem.first_step(problem.inner(m, x0, g, g))
   start = _State(x0, value, g, -g, first, jnp.asarray(True), jnp.int32(0), jnp.asarray(False))
   s = jax.lax.while_loop(go, advance, start)
-  length = jnp.sqrt(product.inner(m, s.x, s.grad, s.grad))
+  length = jnp.sqrt(problem.inner(m, s.x, s.grad, s.grad))
   return Result(s.x, s.value, length, s.count, length <= tol)
-
-
-def _unit(gg: Array) -> Array:
-  """The step along −g that moves by 1, or −g itself if that is shorter, [], from ‖g‖²."""
-  return jnp.where(gg > 1, jax.lax.rsqrt(jnp.where(gg > 1, gg, 1)), 1)

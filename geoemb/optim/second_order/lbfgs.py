@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import Manifold
-from geoemb.optim.second_order import linesearch, product
-from geoemb.optim.second_order.product import Result
+from geoemb.optim.second_order import linesearch, problem
+from geoemb.optim.second_order.problem import Result
 from geoemb.typing import Array
 
 
@@ -55,35 +55,34 @@ def minimize(
 
     def newest_first(q: Array, pair: tuple) -> tuple[Array, Array]:
       s, y, rho = pair
-      a = rho * product.inner(m, x, s, q)
+      a = rho * problem.inner(m, x, s, q)
       return q - a * y, a
 
     def oldest_first(q: Array, pair: tuple) -> tuple[Array, None]:
       s, y, rho, a = pair
-      return q + (a - rho * product.inner(m, x, y, q)) * s, None
+      return q + (a - rho * problem.inner(m, x, y, q)) * s, None
 
     pairs = state.s, state.y, state.rho
     q, a = jax.lax.scan(newest_first, state.grad, pairs, reverse=True)
-    yy = product.inner(m, x, state.y[-1], state.y[-1])
+    yy = problem.inner(m, x, state.y[-1], state.y[-1])
     some = state.rho[-1] > 0
-    gg = product.inner(m, x, state.grad, state.grad)
+    gg = problem.inner(m, x, state.grad, state.grad)
     # Without a pair, −g or what of it moves by 1.
-    plain = jnp.where(gg > 1, jax.lax.rsqrt(jnp.where(gg > 1, gg, 1)), 1)
-    scale = jnp.where(some, 1 / jnp.where(some, state.rho[-1] * yy, 1), plain)
+    scale = jnp.where(some, 1 / jnp.where(some, state.rho[-1] * yy, 1), problem.first_step(gg))
     return -jax.lax.scan(oldest_first, scale * q, (*pairs, a))[0]
 
   def advance(state: _State) -> _State:
     d = direction(state)
-    slope = product.inner(m, state.x, state.grad, d)
+    slope = problem.inner(m, state.x, state.grad, d)
     t = linesearch.search(f, m, state.x, d, 1.0, (state.value, slope))
     v = t * d
     x = m.exp(state.x, v)
-    value, g = product.gradient(f, m, x)
+    value, g = problem.gradient(f, m, x)
     carry = lambda u: m.transport(state.x, x, u)
     v = carry(v)
     change = g - carry(state.grad)
-    vy = product.inner(m, x, v, change)
-    vv, yy = product.inner(m, x, v, v), product.inner(m, x, change, change)
+    vy = problem.inner(m, x, v, change)
+    vv, yy = problem.inner(m, x, v, v), problem.inner(m, x, change, change)
     # A pair whose product is rounding noise would spoil the rest.
     fine = vy > numerics.eps(x.dtype) * jnp.sqrt(vv) * jnp.sqrt(yy)
     push = lambda old, new: jnp.where(fine, jnp.concatenate([old[1:], new[None]]), old)
@@ -95,13 +94,13 @@ def minimize(
     )  # fmt: skip
 
   def go(state: _State) -> Array:
-    gg = product.inner(m, state.x, state.grad, state.grad)
+    gg = problem.inner(m, state.x, state.grad, state.grad)
     return (state.count < max_iter) & ~state.stuck & (jnp.sqrt(gg) > tol)
 
-  value, g = product.gradient(f, m, x0)
+  value, g = problem.gradient(f, m, x0)
   none = jnp.zeros((memory, *x0.shape), x0.dtype)
   rho = jnp.zeros(memory, x0.dtype)
   start = _State(x0, value, g, none, none, rho, jnp.int32(0), jnp.asarray(False))
   state = jax.lax.while_loop(go, advance, start)
-  length = jnp.sqrt(product.inner(m, state.x, state.grad, state.grad))
+  length = jnp.sqrt(problem.inner(m, state.x, state.grad, state.grad))
   return Result(state.x, state.value, length, state.count, length <= tol)

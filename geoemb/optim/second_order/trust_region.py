@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import Manifold
-from geoemb.optim.second_order import product
-from geoemb.optim.second_order.product import Result
+from geoemb.optim.second_order import problem
+from geoemb.optim.second_order.problem import Result
 from geoemb.typing import Array, Scalar
 
 
@@ -44,7 +44,7 @@ def hessian(
 
   def pulled(v: Array) -> Array:
     y = m.exp(x, v)
-    return m.transport(y, x, product.gradient(f, m, y)[1])
+    return m.transport(y, x, problem.gradient(f, m, y)[1])
 
   return jax.linearize(pulled, jnp.zeros_like(x))
 
@@ -57,7 +57,7 @@ def _truncated(
   They solve H η = −g until the residual is min(κ, ‖g‖^θ) of the gradient, or, on to the border,
   until the curvature is negative or the ball is left.
   """
-  dot = lambda u, v: product.inner(m, x, u, v)
+  dot = lambda u, v: problem.inner(m, x, u, v)
   gg = dot(g, g)
   length = jnp.sqrt(gg)
   goal = length * jnp.minimum(kappa, length**theta)
@@ -123,8 +123,8 @@ def minimize(
     g, h = hessian(f, m, s.x)
     eta, h_eta, out = _truncated(m, s.x, g, h, s.radius, most, kappa, theta)
     y = m.exp(s.x, eta)
-    value, g_y = product.gradient(f, m, y)
-    told = -product.inner(m, s.x, g, eta) - 0.5 * product.inner(m, s.x, eta, h_eta)
+    value, g_y = problem.gradient(f, m, y)
+    told = -problem.inner(m, s.x, g, eta) - 0.5 * problem.inner(m, s.x, eta, h_eta)
     # Both decreases drown in the rounding of f near the end: equal noise takes the quotient to 1.
     # 1000 eps for a sum of many terms, as in Manopt.
     noise = 1e3 * numerics.eps(s.x.dtype) * jnp.maximum(1, jnp.abs(s.value))
@@ -140,11 +140,11 @@ def minimize(
   least = math.sqrt(float(jnp.finfo(x0.dtype).tiny))
 
   def go(s: _State) -> Array:
-    gg = product.inner(m, s.x, s.grad, s.grad)
+    gg = problem.inner(m, s.x, s.grad, s.grad)
     return (s.count < max_iter) & (jnp.sqrt(gg) > tol) & (s.radius > least)
 
-  value, g = product.gradient(f, m, x0)
+  value, g = problem.gradient(f, m, x0)
   start = _State(x0, value, g, jnp.asarray(radius, x0.dtype), jnp.int32(0))
   s = jax.lax.while_loop(go, advance, start)
-  length = jnp.sqrt(product.inner(m, s.x, s.grad, s.grad))
+  length = jnp.sqrt(problem.inner(m, s.x, s.grad, s.grad))
   return Result(s.x, s.value, length, s.count, length <= tol)

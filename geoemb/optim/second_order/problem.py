@@ -29,3 +29,8 @@ def gradient(f: Callable[[Array], Array], m: Manifold, x: Array) -> tuple[Array,
   """The value of f at x, [], and its Riemannian gradient, [..., d]."""
   value, g = jax.value_and_grad(f)(x)
   return value, m.egrad2rgrad(x, g)
+
+
+def first_step(gg: Array) -> Array:
+  """The step along −g that moves by 1, or −g itself if that is shorter, [], from ‖g‖²."""
+  return jnp.where(gg > 1, jax.lax.rsqrt(jnp.where(gg > 1, gg, 1)), 1)
