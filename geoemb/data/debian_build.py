@@ -44,7 +44,9 @@ def read(path: str) -> list[Package]:
 
 def write(path: str, packages: Sequence[Package]) -> None:
   """Writes a gzip table without file name or time stamp, so that equal tables are equal files."""
-  lines = (f"{p.name}\t{p.section}\t{p.size}\t{' '.join(p.tags)}\t{p.description}\n" for p in packages)
+  lines = (
+    f"{p.name}\t{p.section}\t{p.size}\t{' '.join(p.tags)}\t{p.description}\n" for p in packages
+  )
   text = "".join(lines).encode("utf-8")
 
   def body(raw):
@@ -76,7 +78,7 @@ def _stanzas(path: str) -> Iterator[dict[str, str]]:
 
 
 def _tags(field: str) -> tuple[str, ...]:
-  """"a::{b,c}, d::e" → a::b, a::c, d::e."""
+  """ "a::{b,c}, d::e" → a::b, a::c, d::e."""
   found = set()
   for tag in re.findall(r"[^\s,{]+(?:\{[^}]*\})?", field):
     stem, brace, inner = tag.partition("{")

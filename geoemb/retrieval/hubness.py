@@ -353,9 +353,7 @@ def _about(fitted: Fitted, x: np.ndarray, own: bool) -> tuple[np.ndarray, ...]:
   return tuple(np.concatenate(a) for a in zip(*parts))
 
 
-def _distances(
-  fitted: Fitted, x: np.ndarray, y: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray]]:
+def _distances(fitted: Fitted, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
   """(rows of x, their distances to all of y [b, n] float64)."""
   step = max(1, min(len(x), _BLOCK // len(y)))
   if isinstance(fitted.by, str):
