@@ -78,7 +78,7 @@ def _stanzas(path: str) -> Iterator[dict[str, str]]:
 
 
 def _tags(field: str) -> tuple[str, ...]:
-  """ "a::{b,c}, d::e" → a::b, a::c, d::e."""
+  """Tags of a field: from "a::{b,c}, d::e" a::b, a::c and d::e."""
   found = set()
   for tag in re.findall(r"[^\s,{]+(?:\{[^}]*\})?", field):
     stem, brace, inner = tag.partition("{")

@@ -163,28 +163,41 @@ def _law(name: str) -> Callable[[np.ndarray], np.ndarray]:
   return laws[name]
 
 
-def lift(m: base.Manifold, x: ArrayLike, *, radius: float) -> np.ndarray:
-  """Vectors [n, d] as points of a manifold, [n, point] float64.
+def fit_lift(
+  m: base.Manifold, train: ArrayLike, *, radius: float
+) -> Callable[[ArrayLike], np.ndarray]:
+  """A map of vectors [n, d] to points of a manifold, [n, point] float64.
 
-  exp of the origin's tangents r (x − mean), with r such that points lie `radius` from the origin
-  on average; directions and the proportions of lengths from the mean are kept. On unit vectors that
-  are not centred first, all distances from the origin would be the same, and so would the
-  neighbours in every geometry.
+  exp of the origin's tangents r (x − mean), with r such that those of `train` lie `radius` from the
+  origin on average; directions and the proportions of lengths from the mean are kept. Unit vectors
+  that are not centred would all lie equally far from the origin, and have the same neighbours in
+  every geometry.
+
+  Raises:
+    ValueError: `train` is not a finite [n, d], or all its rows are equal.
   """
-  x = _vectors(x, "x")
-  v = x - x.mean(axis=0)
+  train = _vectors(train, "train")
+  mean = train.mean(axis=0)
+  length = np.linalg.norm(train - mean, axis=1).mean()
+  if length == 0:
+    raise ValueError("the rows of train must not all be equal")
   with jax.enable_x64(True):
     m = jax.tree.map(lambda c: jnp.asarray(c, jnp.float64), m)
-    origin = np.asarray(m.origin((), x.shape[1], jnp.float64))
-    if len(origin) > x.shape[1]:  # ambient coordinates: the origin's own one is no direction
-      v = np.insert(v, int(np.abs(origin).argmax()), 0, axis=1)
-    v = v * (radius / np.mean(np.asarray(_norms(m, origin, v))))
-    return np.asarray(_exps(m, origin, v))
+    origin = np.asarray(m.origin((), train.shape[1], jnp.float64))
+    axis = np.zeros(len(origin))
+    axis[-1] = 1
+    scale = radius / length / float(_norm(m, origin, axis))
+  ambient = len(origin) - train.shape[1]  # the sphere's first coordinate points to its pole
+
+  def lift(x):
+    v = np.pad(scale * (_vectors(x, "x") - mean), ((0, 0), (ambient, 0)))
+    with jax.enable_x64(True):
+      return np.asarray(_exps(m, origin, v))
+
+  return lift
 
 
-@jax.jit
-def _norms(m, origin, v):
-  return m.norm(jnp.broadcast_to(origin, v.shape), v)
+_norm = jax.jit(lambda m, x, v: m.norm(x, v))
 
 
 @jax.jit
@@ -205,7 +218,7 @@ def local_scaling(k: int = 5) -> Secondary:
 
 
 def mutual_proximity() -> Secondary:
-  """log P(X > d) P(Y > d), with X and Y normal as the distances from x and from y are.
+  """Logarithm of P(X > d) P(Y > d), with X and Y normal as the distances from x and from y are.
 
   Source: [schnitzer2012local], the independent Gaussian form.
   """
@@ -238,7 +251,7 @@ def csls(k: int = 10) -> Secondary:
 
 
 def inverted_softmax(beta: float = 30.0) -> Secondary:
-  """log of e^{β cos(x, y)} / Σ_j e^{β cos(j, y)} [smith2017offline].
+  """Logarithm of e^{β cos(x, y)} / Σ_j e^{β cos(j, y)} [smith2017offline].
 
   The sum is over the rows of the table other than y, as queries may be few. The default β is that
   of the code of [conneau2018word].
@@ -380,7 +393,7 @@ _pairwise = jax.jit(lambda m, x, y: m.pairwise(x, y))
 
 
 def _points(x: ArrayLike, by: str | base.Manifold, what: str) -> np.ndarray:
-  """Points as they are compared: for cosines of length 1, in float32 unless they came in float64."""
+  """Points as they are compared: for cosines of length 1, in float32 if not given in float64."""
   x = np.asarray(x)
   if isinstance(by, str) and by not in ("cosine", "euclidean"):
     raise ValueError(f'by must be "cosine", "euclidean" or a manifold, got {by!r}')

@@ -1,4 +1,4 @@
-"""IVF-Flat with attributes: vectors in lists by their nearest centroid, of which a few are searched.
+"""IVF-Flat with attributes: vectors in lists by nearest centroid, of which a few are searched.
 
     index = ivf.build(vectors, lists=256, columns={"section": section, "tags": tags})
     found = ivf.search(index, queries, 10, probes=8, where=filters.Equal("section", 3))
@@ -108,7 +108,7 @@ def build(
 def kmeans(
   vectors: ArrayLike, k: int, *, by: str | base.Manifold = "cosine", rounds: int = 10, seed: int = 0
 ) -> np.ndarray:
-  """k centroids of vectors [n, d], [k, d]: Lloyd's algorithm [lloyd1982quantization].
+  """The k centroids of vectors [n, d], [k, d]: Lloyd's algorithm [lloyd1982quantization].
 
   For cosines the centroid is the mean scaled to length 1 [dhillon2001concept]. On a manifold it
   takes a step of Karcher's flow to the Fréchet mean in each round, short enough to descend, so that

@@ -66,7 +66,7 @@ def faiss_flat(vectors: ArrayLike) -> Library:
 
 
 def faiss_ivf(vectors: ArrayLike, *, lists: int, seed: int = 0) -> Library:
-  """faiss's IndexIVFFlat with spherical k-means; the dial is the number of lists probed."""
+  """An IndexIVFFlat of faiss with spherical k-means; the dial is the number of lists probed."""
   faiss, vectors = _imported("faiss", "faiss-cpu"), _unit(vectors)
   n, d = vectors.shape
   if not 1 <= lists <= n:
@@ -96,7 +96,7 @@ def faiss_ivf(vectors: ArrayLike, *, lists: int, seed: int = 0) -> Library:
 
 
 def faiss_hnsw(vectors: ArrayLike, *, links: int = 16, build_effort: int = 100) -> Library:
-  """faiss's HNSW graph [malkov2020hnsw]; the dial is efSearch.
+  """The HNSW graph of faiss [malkov2020hnsw]; the dial is efSearch.
 
   With a selector the walk is that without, and only rows that count are kept.
   """
@@ -123,7 +123,7 @@ def faiss_hnsw(vectors: ArrayLike, *, links: int = 16, build_effort: int = 100) 
 
 
 def usearch(vectors: ArrayLike, *, links: int = 16, build_effort: int = 128) -> Library:
-  """usearch's HNSW graph; the dial is its expansion.
+  """The HNSW graph of usearch; the dial is its expansion.
 
   Its Python package has no search with a predicate (2.26), so more is fetched, and what does not
   count is dropped: k rows at first and twice as many in each further try, until k of them count or
