@@ -4,8 +4,8 @@ Run:         python launch.py --config=experiments/retrieval/hubness.py:scifact
 Cost:        a minute for scifact. Newsgroups: minutes, once its posts are encoded, which takes two
              CPU cores half an hour and is kept in the cache.
 Departures:  all-MiniLM-L6-v2, where the paper trains Sentence-BERT models of its own on STS-B, so
-             no figure of the paper is a target here. Inductive marginals, empirical mutual proximity,
-             CSLS, inverted softmax, and points of curved spaces are not in the paper. Neighbours
+             no figure of the paper is a target here. Not in the paper: inductive marginals,
+             empirical mutual proximity, CSLS, inverted softmax, points of curved spaces. Neighbours
              are exact, of all rows, where the paper rescales those of a graph.
 Unspecified: none found.
 
