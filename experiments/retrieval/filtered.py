@@ -229,14 +229,16 @@ def _measured(method: _Method, tasks: list[_Task], effort: int) -> tuple[float, 
 
 def _draw(config: Config, methods: list[str], curves: dict[tuple, np.ndarray], stem: str) -> None:
   """Recall against distances: a column a share, a row a relation; dashed, the budget."""
-  fig = figure.Figure(figsize=(12, 7.5), dpi=150, layout="constrained")
+  fig = figure.Figure(figsize=(12, 7.5), dpi=150)
   axes = fig.subplots(len(RELATIONS), len(PERCENT), sharey=True, sharex=True)
+  fig.subplots_adjust(left=0.06, right=0.99, bottom=0.08, top=0.96, wspace=0.05)
   for row, relation in zip(axes, RELATIONS):
     for ax, percent in zip(row, PERCENT):
       for name in methods:
         ax.plot(*curves[percent, relation, name].T, marker=".", ms=5, lw=1, label=name)
       ax.axvline(config.budget, color="0.7", ls="--", lw=0.8)
       ax.set(xscale="log", title=f"{percent} % pass, {relation} sections")
+      ax.minorticks_off()
   fig.supxlabel("distances computed for a query")
   fig.supylabel(f"recall@{config.k}")
   axes[0, -1].legend(frameon=False, fontsize=7)

@@ -34,7 +34,7 @@ def load(
 
   Args:
     split: "train" or "test".
-    bare: without headers, quotations and signatures, which give groups away: see `strip`. Some
+    bare: without headers, quotations and signatures, which give groups away: see `body`. Some
       texts are empty then.
     root: folder of data sets.
 
@@ -58,7 +58,7 @@ def load(
           row = json.loads(line)
           names.add(row["group"])
           if row["split"] == split:
-            texts.append(strip(row["text"]) if bare else row["text"])
+            texts.append(body(row["text"]) if bare else row["text"])
             groups.append(row["group"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
           raise ValueError(f"{path}, line {number} is no post: {error!r:.80}") from None
@@ -73,7 +73,7 @@ def load(
   return Posts(texts, np.searchsorted(names, groups).astype(np.int32), names)
 
 
-def strip(text: str) -> str:
+def body(text: str) -> str:
   """A post without headers, signature and quotations, by the rules that scikit-learn made usual.
 
   Headers end at the first empty line; a signature is what follows the last line of nothing but
