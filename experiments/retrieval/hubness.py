@@ -45,10 +45,10 @@ class Config:
 VARIANTS = {
   "scifact": dict(),
   "newsgroups": dict(data="newsgroups"),
-  "newsgroups_part": dict(data="newsgroups", train=6000, test=3996),
+  "newsgroups_part": dict(data="newsgroups", train=3000, test=1998),
   "smoke": dict(data="twin", k=5),
 }
-PARTIAL = {"newsgroups_part": "6,000 training posts and 3,996 test posts of 11,314 and 7,532"}
+PARTIAL = {"newsgroups_part": "3,000 training posts and 1,998 test posts of 11,314 and 7,532"}
 
 
 class Method(NamedTuple):
