@@ -1,8 +1,8 @@
 """A linear head into a manifold, trained so that neighbours stay the nearest by distance.
 
 x ↦ exp_o(x W), with o the manifold's origin, trained by the softmax loss of [nickel2017poincare]
-eq. 6: of all vectors of a batch, a vector's neighbour should be the nearest. The same head into flat
-space tells the geometry's part from the training's.
+eq. 6: of all vectors of a batch, a vector's neighbour should be the nearest. The same head into
+flat space tells the geometry's part from the training's.
 """
 
 from typing import NamedTuple

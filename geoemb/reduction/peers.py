@@ -23,7 +23,9 @@ class Peer(NamedTuple):
     return jnp.asarray(self.model.transform(np.asarray(x)), jnp.float32)
 
 
-def kernel_pca(x: ArrayLike, dim: int, *, key: Key, kernel: str = "rbf", sample: int = 2000) -> Peer:
+def kernel_pca(
+  x: ArrayLike, dim: int, *, key: Key, kernel: str = "rbf", sample: int = 2000
+) -> Peer:
   """Kernel PCA [scholkopf1998kernel] of scikit-learn.
 
   Args:

@@ -80,9 +80,7 @@ def fit(
     if hidden
     else {"out": reducer.dense(keys[1], d, dim)}
   )
-  projected = [
-    reducer.dense(k, *size) for k, size in zip(keys[2:5], ((dim, p), (p, p), (p, p)))
-  ]
+  projected = [reducer.dense(k, *size) for k, size in zip(keys[2:5], ((dim, p), (p, p), (p, p)))]
 
   def embed(params, x):
     z = x
