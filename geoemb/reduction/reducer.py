@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from geoemb.manifolds import euclidean
+from geoemb.optim import radam
 from geoemb.typing import Array, ArrayLike, Key, PyTree
 
 
@@ -52,9 +54,11 @@ def minimize(
   """
   if steps < 1:
     raise ValueError(f"steps must be positive, got {steps}")
-  tx = optax.adam(
-    optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 10), steps + 1)
+  rise = max(1, steps // 10)
+  rate = lambda i: (
+    learning_rate * jnp.minimum((i + 1) / rise, 1) * (0.5 + 0.5 * jnp.cos(jnp.pi * (i / steps)))
   )
+  tx = radam.radam(rate, euclidean.manifold())  # Adam
 
   def step(carry, key):
     params, state = carry
