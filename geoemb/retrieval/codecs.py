@@ -26,8 +26,8 @@ _FLOATS = {
   "float4_e2m1": ml_dtypes.float4_e2m1fn,
 }  # fmt: skip
 NAMES = (
-  *_FLOATS, *(f"scaled_{name}" for name in _FLOATS if "_" in name), "int8", "int8_codes", "binary",
-  "binary01", "pq", "rabitq",
+  *_FLOATS, *(f"scaled_{name}" for name in _FLOATS if "_" in name),
+  "int8", "int8_codes", "int8_wrapped", "binary", "binary01", "pq", "rabitq",
 )  # fmt: skip
 _NUMBERED = re.compile(r"(pq)(\d+)")
 
@@ -58,8 +58,8 @@ def make(name: str, calibration: ArrayLike, *, seed: int = 0) -> Codec:
   bare = kind.removeprefix("scaled_")
   if bare in _FLOATS and kind in NAMES:
     return floating(x.shape[1], bare, scaled=bare != kind)
-  if kind in ("int8", "int8_codes"):
-    return int8(x, codes=kind == "int8_codes")
+  if kind in ("int8", "int8_codes", "int8_wrapped"):
+    return int8(x, codes=kind != "int8", wrap=kind == "int8_wrapped")
   if kind in ("binary", "binary01"):
     return binary(x.shape[1], signs=kind == "binary")
   if kind == "pq" and number:
