@@ -1,8 +1,8 @@
 """Embeddings in fewer bytes: reducers, dimensions and number formats [huerga2025storage].
 
 Run:         python launch.py --config=experiments/retrieval/storage_grid.py:grid
-Cost:        grid, 4 reducers × 8 dimensions × 9 formats: the table shows its seconds; a reducer's row
-             takes seconds, of trained ones minutes.
+Cost:        4 reducers × 8 dimensions × 9 formats: the table shows the grid's seconds. The row of a
+             linear reducer takes seconds, that of one that is trained minutes.
 Departures:  one encoder, all-MiniLM-L6-v2, and two tasks, SciFact and the STS Benchmark, where the
              paper averages over MTEB's retrieval tasks with two encoders. Principal components come
              with and without the mean (svd). What is reduced is normalised again before it is
@@ -13,7 +13,7 @@ Unspecified: goals of SciFact and of the STS Benchmark are figures measured earl
 
 Own vectors: --config.vectors=FILE.npz --config.qrels=FILE, see geoemb/data/vectors.py. Without
 judgements the overlap of the first ten with those of the whole vectors counts.
-A choice:    --config.budget_bytes=48 --config.max_loss=1.0 logs the best pair of reducer and format.
+A choice:    --config.budget_bytes=48 --config.max_loss=1.0 logs the best way to store.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from scipy import stats
 from geoemb import harness, manifolds
 from geoemb.data import files, vectors
 from geoemb.reduction import autoencoder, head, linear, matryoshka, mpad, peers, tldr
-from geoemb.retrieval import codecs, metrics
+from geoemb.retrieval import codecs, exact, metrics
 from geoemb.typing import Array
 
 
@@ -235,7 +235,8 @@ class Task(NamedTuple):
   calibration: np.ndarray  # [l, d] and formats on these
   stored: np.ndarray  # [n, d]
   asked: np.ndarray  # [m, d]
-  measure: Callable[[np.ndarray, np.ndarray], dict[str, float]]  # of features of both
+  # Of what is stored and asked, by "dot" or a manifold's distance.
+  measure: Callable[[np.ndarray, np.ndarray, str | manifolds.Manifold], dict[str, float]]
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:
@@ -244,7 +245,8 @@ def run(config: Config, workdir: str) -> dict[str, float]:
   _check(config)
   task = _task(config)
   d = task.stored.shape[1]
-  whole = Row("none", d, "float32", 4 * d, task.measure(_unit(task.stored), _unit(task.asked)))
+  values = task.measure(_unit(task.stored), _unit(task.asked), "dot")
+  whole = Row("none", d, "float32", 4 * d, values)
   logging.info("whole vectors: %s", _words(whole))
   rows = [row for name in config.reducers for row in _rows(config, task, name)]
   os.makedirs(workdir, exist_ok=True)
@@ -323,7 +325,7 @@ def _task(config: Config) -> Task:
     data = vectors.load(config.vectors, config.qrels)
   if isinstance(data, vectors.Pairs):
     fit = data.fit if config.fit == "fit" else np.concatenate([data.a, data.b])
-    compare = functools.partial(_spearman, data.score, config.similarity)
+    compare = functools.partial(_spearman, data.score)
     return Task(fit, fit, data.a, data.b, compare)
   judged = [i for i, name in enumerate(data.query_ids) if name in data.qrels]
   asked = data.q[judged] if judged else data.q
@@ -334,13 +336,13 @@ def _task(config: Config) -> Task:
       raise ValueError("calibration=queries needs queries without judgements, and there are none")
   names = [data.query_ids[i] for i in judged]
   index = metrics.index(data.qrels, names, data.doc_ids) if judged else None
-  first = _search(_unit(asked), _unit(data.c), config.similarity)[:, :10]
-  compare = functools.partial(_retrieval, index, first, config.similarity)
+  first = exact.search(asked, data.c, min(10, len(data.c)), by="cosine").ids
+  compare = functools.partial(_retrieval, index, first)
   return Task(data.c, calibration, data.c, asked, compare)
 
 
-def _retrieval(index, first, similarity, stored, asked) -> dict[str, float]:
-  ids = _search(asked, stored, similarity)
+def _retrieval(index, first, stored, asked, by) -> dict[str, float]:
+  ids = exact.search(asked, stored, min(100, len(stored)), by=by).ids
   values = {}
   if index is not None:
     names = ("ndcg@10", f"recall@{ids.shape[1]}")
@@ -350,21 +352,9 @@ def _retrieval(index, first, similarity, stored, asked) -> dict[str, float]:
   return {name: 100 * float(v) for name, v in (values | {"overlap": both.mean()}).items()}
 
 
-def _spearman(score, similarity, a, b) -> dict[str, float]:
-  a, b = (_unit(a), _unit(b)) if similarity == "cosine" else (a, b)
-  return {"spearman": 100 * float(stats.spearmanr(np.sum(a * b, axis=1), score).statistic)}
-
-
-def _search(asked: np.ndarray, stored: np.ndarray, similarity: str) -> np.ndarray:
-  """Ids of the first hundred, [m, ≤ 100]."""
-  if similarity == "cosine":
-    asked, stored = _unit(asked), _unit(stored)
-  return np.asarray(_top(asked, stored, min(100, len(stored))))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _top(asked, stored, k):
-  return jax.lax.top_k(asked @ stored.T, k)[1]
+def _spearman(score, a, b, by) -> dict[str, float]:
+  ours = np.sum(a * b, axis=1) if by == "dot" else -np.asarray(by.dist(a, b))
+  return {"spearman": 100 * float(stats.spearmanr(ours, score).statistic)}
 
 
 def _rows(config: Config, task: Task, name: str) -> list[Row]:
@@ -387,35 +377,42 @@ def _rows(config: Config, task: Task, name: str) -> list[Row]:
       reducer = whole.first(dim)
     else:
       reducer = REDUCERS[name](given, dim)
-    for codec in config.codecs:
-      rows.append(_row(config, task, name, dim, reducer, codec))
-    seconds = time.perf_counter() - begin
-    logging.info("%s, %.1f s", "; ".join(map(_words, rows[-len(config.codecs) :])), seconds)
+    some = _formats(config, task, name, dim, reducer)
+    what = _words(some[0]) if len(some) == 1 else f"{name} {dim}, {len(some)} formats"
+    logging.info("%s, %.1f s", what, time.perf_counter() - begin)
+    rows += some
   return rows
 
 
-def _row(config: Config, task: Task, name: str, dim: int, reducer, codec: str) -> Row:
+def _formats(config: Config, task: Task, name: str, dim: int, reducer) -> list[Row]:
+  """One reducer's vectors in all formats."""
   m = getattr(reducer, "manifold", None)
 
   def place(x):
     z = np.asarray(reducer.transform(jnp.asarray(_unit(x))), np.float32)
     return z if m else _unit(z)
 
-  kept = codecs.make(codec, place(task.calibration), seed=config.seed)
-  stored = kept.decode(kept.encode(place(task.stored)))
-  asked = place(task.asked)
-  if config.queries == "coded":
-    asked = kept.decode(kept.encode(asked))
-  if m:  # inner products of features that fall as distances grow
-    asked, stored = -m.query(m.proj(asked)), m.key(m.proj(stored))
-  return Row(name, dim, codec, kept.nbytes, task.measure(np.asarray(stored), np.asarray(asked)))
+  z, asked = place(task.stored), place(task.asked)
+  calibration = z if task.calibration is task.stored else place(task.calibration)
+  rows = []
+  for codec in config.codecs:
+    kept = codecs.make(codec, calibration, seed=config.seed)
+    both = [kept.decode(kept.encode(z)), asked]
+    if config.queries == "coded":
+      both[1] = kept.decode(kept.encode(asked))
+    by = "dot"
+    if m:
+      both, by = [np.asarray(m.proj(x)) for x in both], m
+    elif config.similarity == "cosine":
+      both = [_unit(x) for x in both]
+    rows.append(Row(name, dim, codec, kept.nbytes, task.measure(*both, by)))
+  return rows
 
 
 def _neighbors(x: np.ndarray, k: int) -> Array:
   """Ids of each row's k nearest others by cosine, [n, k]."""
   k = min(k, len(x) - 1)
-  found = [np.asarray(_top(part, x, k + 1)) for part in np.array_split(x, -(-len(x) // 512))]
-  ids = np.concatenate(found)
+  ids = exact.search(x, x, k + 1).ids
   other = ids != np.arange(len(x))[:, None]
   other[other.all(axis=1), -1] = False  # copies of a row may push it out of its own list
   return jnp.asarray(ids[other].reshape(len(x), k))

@@ -42,6 +42,9 @@ def pca(
 ) -> Linear:
   """The directions along which vectors x [n, d] vary most, the first the most.
 
+  A direction's largest entry is positive, since formats that look at signs or at offsets would
+  otherwise depend on the solver's choice.
+
   Args:
     x: [n, d], any n; directions beyond the rank of x come out as arbitrary ones, whitened as 0.
     dim: how many directions.
@@ -55,12 +58,16 @@ def pca(
     raise ValueError(f"skip must be between 0 and {d - dim}, got {skip}")
   mean = jnp.mean(x, axis=0) if center else jnp.zeros_like(x[0])
   x = x - mean
-  variance, w = jnp.linalg.eigh(jnp.matmul(x.T, x, precision=_HIGHEST) / x.shape[0])
-  order = slice(d - skip - dim, d - skip)
-  variance, w = variance[order][::-1], w[:, order][:, ::-1]
+  # The singular vectors of R are those of x = Q R, without the squared condition of xᵀx.
+  _, s, vt = jnp.linalg.svd(jnp.linalg.qr(x, mode="r"), full_matrices=True)
+  s = jnp.concatenate([s, jnp.zeros_like(s, shape=d - s.shape[0])])
+  chosen = slice(skip, skip + dim)
+  variance, w = s[chosen] ** 2 / x.shape[0], vt[chosen].T
+  largest = jnp.take_along_axis(w, jnp.argmax(jnp.abs(w), axis=0)[None], axis=0)
+  w = w * jnp.where(largest < 0, -1, 1).astype(w.dtype)
   if whiten:
-    # Below this, eigenvalues are rounding errors of the largest.
-    alive = variance > jnp.max(variance) * d * jnp.finfo(x.dtype).eps
+    # Below this, singular values are rounding errors of the largest.
+    alive = s[chosen] > s[0] * max(x.shape) * jnp.finfo(x.dtype).eps
     w = jnp.where(alive, w / jnp.sqrt(jnp.where(alive, variance, 1)), 0)
   return Linear(mean, w)
 
