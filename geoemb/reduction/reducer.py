@@ -52,6 +52,23 @@ def minimize(
 
   The learning rate rises for a tenth of the steps and then falls along a cosine.
   """
+  params, _, losses = minimize_with(
+    lambda params, key, i, state: (loss(params, key), state), params, (), key,
+    steps=steps, learning_rate=learning_rate,
+  )  # fmt: skip
+  return params, losses
+
+
+def minimize_with(
+  loss: Callable[[PyTree, Key, Array, PyTree], tuple[Array, PyTree]],
+  params: PyTree,
+  state: PyTree,
+  key: Key,
+  *,
+  steps: int,
+  learning_rate: float,
+) -> tuple[PyTree, PyTree, Array]:
+  """`minimize` of a loss of (params, key, step, state) that returns the next state too."""
   if steps < 1:
     raise ValueError(f"steps must be positive, got {steps}")
   rise = max(1, steps // 10)
@@ -60,14 +77,15 @@ def minimize(
   )
   tx = radam.radam(rate, euclidean.manifold())  # Adam
 
-  def step(carry, key):
-    params, state = carry
-    value, g = jax.value_and_grad(loss)(params, key)
-    updates, state = tx.update(g, state, params)
-    return (optax.apply_updates(params, updates), state), value
+  def step(carry, key_i):
+    (params, moments, state), (key, i) = carry, key_i
+    (value, state), g = jax.value_and_grad(loss, has_aux=True)(params, key, i, state)
+    updates, moments = tx.update(g, moments, params)
+    return (optax.apply_updates(params, updates), moments, state), value
 
-  (params, _), losses = jax.lax.scan(step, (params, tx.init(params)), jax.random.split(key, steps))
-  return params, losses
+  each = jax.random.split(key, steps), jnp.arange(steps, dtype=jnp.int32)
+  (params, _, state), losses = jax.lax.scan(step, (params, tx.init(params), state), each)
+  return params, state, losses
 
 
 def rows(key: Key, n: int, b: int) -> Array:
