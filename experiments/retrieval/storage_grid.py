@@ -34,7 +34,7 @@ from geoemb import harness, manifolds
 from geoemb.data import files, vectors
 from geoemb.reduction import autoencoder, head, linear, matryoshka, mpad, peers, tldr
 from geoemb.retrieval import codecs, exact, metrics
-from geoemb.typing import Array
+from geoemb.typing import Array, Key
 
 
 @dataclasses.dataclass
@@ -61,35 +61,37 @@ class Fitting(NamedTuple):
   """What a reducer may be fitted on."""
 
   x: Array  # [n, d] float32
-  neighbors: Array  # [n, k] ids of their nearest others
-  key: jax.Array
-  steps: int
+  neighbors: Array | None  # [n, k] ids of their nearest others
+  key: Key
 
 
-# dim comes second; those of NESTED are fitted once, for the largest.
+# By what they are fitted on, coordinates, steps of training. Those of NESTED are fitted once, for
+# the most coordinates.
 REDUCERS: dict[str, Callable] = {
-  "none": lambda f, dim: linear.truncation(f.x, f.x.shape[1]),
-  "truncation": lambda f, dim: linear.truncation(f.x, dim),
-  "pca": lambda f, dim: linear.pca(f.x, dim),
-  "svd": lambda f, dim: linear.pca(f.x, dim, center=False),
-  "whitened": lambda f, dim: linear.pca(f.x, dim, whiten=True),
-  "all_but_the_top": lambda f, dim: linear.pca(f.x, dim, skip=3),
-  "random": lambda f, dim: linear.random_projection(f.x, dim, key=f.key),
-  "kernel_pca": lambda f, dim: peers.kernel_pca(f.x, dim, key=f.key),
-  "umap": lambda f, dim: peers.umap(f.x, dim, key=f.key),
-  "mpad": lambda f, dim: mpad.fit(f.x, dim, key=f.key),
-  "mpad_largest": lambda f, dim: mpad.fit(f.x, dim, key=f.key, share=0.01, largest=True),
-  "tldr": lambda f, dim: _tldr(f, dim),
-  "tldr_mlp": lambda f, dim: _tldr(f, dim, hidden=512),
-  "autoencoder": lambda f, dim: autoencoder.fit(f.x, dim, key=f.key, steps=f.steps),
-  "matryoshka": lambda f, dim: matryoshka.fit(
-    f.x, dim, key=f.key, neighbors=f.neighbors, steps=f.steps
+  "none": lambda f, dim, steps: linear.truncation(f.x, f.x.shape[1]),
+  "truncation": lambda f, dim, steps: linear.truncation(f.x, dim),
+  "pca": lambda f, dim, steps: linear.pca(f.x, dim),
+  "svd": lambda f, dim, steps: linear.pca(f.x, dim, center=False),
+  "whitened": lambda f, dim, steps: linear.pca(f.x, dim, whiten=True),
+  "all_but_the_top": lambda f, dim, steps: linear.pca(f.x, dim, skip=3),
+  "random": lambda f, dim, steps: linear.random_projection(f.x, dim, key=f.key),
+  "kernel_pca": lambda f, dim, steps: peers.kernel_pca(f.x, dim, key=f.key),
+  "umap": lambda f, dim, steps: peers.umap(f.x, dim, key=f.key),
+  "mpad": lambda f, dim, steps: mpad.fit(f.x, dim, key=f.key),
+  "mpad_largest": lambda f, dim, steps: mpad.fit(f.x, dim, key=f.key, share=0.01, largest=True),
+  "tldr": lambda f, dim, steps: _tldr(f, dim, steps),
+  "tldr_mlp": lambda f, dim, steps: _tldr(f, dim, steps, hidden=512),
+  "autoencoder": lambda f, dim, steps: autoencoder.fit(f.x, dim, key=f.key, steps=steps),
+  "matryoshka": lambda f, dim, steps: matryoshka.fit(
+    f.x, dim, key=f.key, neighbors=f.neighbors, steps=steps
   ),
-  "hyperbolic_head": lambda f, dim: _head("poincare", f, dim),
-  "flat_head": lambda f, dim: _head("euclidean", f, dim),
+  "hyperbolic_head": lambda f, dim, steps: _head("poincare", f, dim, steps),
+  "flat_head": lambda f, dim, steps: _head("euclidean", f, dim, steps),
 }
 NESTED = {"truncation", "pca", "svd", "whitened", "all_but_the_top", "mpad", "mpad_largest"}
 NESTED |= {"matryoshka"}
+_LOOKING = {"tldr", "tldr_mlp", "matryoshka", "hyperbolic_head", "flat_head"}  # at neighbours
+_PEERS = {"kernel_pca", "umap"}  # not jax
 
 _FORMATS = (
   "float32", "float16", "bfloat16", "float8_e4m3", "scaled_float8_e4m3", "float8_e5m2",
@@ -132,8 +134,8 @@ VARIANTS = {
   "smoke_one": dict(vectors="twin", reducers=("none",), dims=(0,), codecs=("binary",)),
   "smoke_pairs": dict(_STS, vectors="twin_pairs"),
   "smoke_grid": dict(
-    vectors="twin", reducers=("svd", "mpad", *_TRAINED), dims=(2,), codecs=("float32", "binary"),
-    steps=2, budget_bytes=8, max_loss=100.0,
+    vectors="twin", reducers=("svd", "flat_head"), dims=(2,),
+    codecs=("float32", "binary"), steps=2, budget_bytes=8, max_loss=100.0,
   ),
 }  # fmt: skip
 
@@ -240,7 +242,7 @@ class Task(NamedTuple):
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:
-  """Measures every combination; writes grid.tsv and pareto.png, and logs the choice."""
+  """Measures every combination; writes grid.tsv, draws several reducers, and logs a choice."""
   begin = time.perf_counter()
   _check(config)
   task = _task(config)
@@ -251,10 +253,10 @@ def run(config: Config, workdir: str) -> dict[str, float]:
   rows = [row for name in config.reducers for row in _rows(config, task, name)]
   os.makedirs(workdir, exist_ok=True)
   _write(rows, os.path.join(workdir, "grid.tsv"))
-  _draw(whole, rows, os.path.join(workdir, "pareto"))
   chosen = choose(whole, rows, config.budget_bytes, config.max_loss)
   if len(config.reducers) == 1:
     return _metrics(rows)
+  _draw(whole, rows, os.path.join(workdir, "pareto"))
   return {
     "pairs": len(rows),
     "front": len(front(rows)),
@@ -365,18 +367,18 @@ def _rows(config: Config, task: Task, name: str) -> list[Row]:
     dims = [d]
   if not dims:
     raise ValueError(f"dims must be between 1 and {d}, the vectors' coordinates, got {config.dims}")
-  looks = {"tldr", "tldr_mlp", "matryoshka", "hyperbolic_head", "flat_head"}
   x = _unit(task.fit)
-  near = _neighbors(x, config.neighbors) if name in looks else None
-  given = Fitting(jnp.asarray(x), near, jax.random.key(config.seed), config.steps)
+  near = _neighbors(x, config.neighbors) if name in _LOOKING else None
+  given = Fitting(jnp.asarray(x), near, jax.random.key(config.seed))
+  fit = REDUCERS[name] if name in _PEERS else jax.jit(REDUCERS[name], static_argnums=(1, 2))
   rows, whole = [], None
   for dim in dims:
     begin = time.perf_counter()
     if name in NESTED:
-      whole = whole or REDUCERS[name](given, dim)
+      whole = whole or fit(given, dim, config.steps)
       reducer = whole.first(dim)
     else:
-      reducer = REDUCERS[name](given, dim)
+      reducer = fit(given, dim, config.steps)
     some = _formats(config, task, name, dim, reducer)
     what = _words(some[0]) if len(some) == 1 else f"{name} {dim}, {len(some)} formats"
     logging.info("%s, %.1f s", what, time.perf_counter() - begin)
@@ -389,7 +391,8 @@ def _formats(config: Config, task: Task, name: str, dim: int, reducer) -> list[R
   m = getattr(reducer, "manifold", None)
 
   def place(x):
-    z = np.asarray(reducer.transform(jnp.asarray(_unit(x))), np.float32)
+    call = _transform.__wrapped__ if name in _PEERS else _transform
+    z = np.asarray(call(reducer, jnp.asarray(_unit(x))), np.float32)
     return z if m else _unit(z)
 
   z, asked = place(task.stored), place(task.asked)
@@ -402,11 +405,21 @@ def _formats(config: Config, task: Task, name: str, dim: int, reducer) -> list[R
       both[1] = kept.decode(kept.encode(asked))
     by = "dot"
     if m:
-      both, by = [np.asarray(m.proj(x)) for x in both], m
+      both, by = [np.asarray(_proj(m, x)) for x in both], m
     elif config.similarity == "cosine":
       both = [_unit(x) for x in both]
     rows.append(Row(name, dim, codec, kept.nbytes, task.measure(*both, by)))
   return rows
+
+
+@jax.jit
+def _transform(reducer, x):
+  return reducer.transform(x)
+
+
+@jax.jit
+def _proj(m, x):
+  return m.proj(x)
 
 
 def _neighbors(x: np.ndarray, k: int) -> Array:
@@ -418,16 +431,16 @@ def _neighbors(x: np.ndarray, k: int) -> Array:
   return jnp.asarray(ids[other].reshape(len(x), k))
 
 
-def _tldr(f: Fitting, dim: int, hidden: int = 0):
+def _tldr(f: Fitting, dim: int, steps: int, hidden: int = 0):
   return tldr.fit(
     f.x, dim, key=f.key, neighbors=f.neighbors[:, :5], hidden=hidden, projector=512,
-    batch_size=512, steps=f.steps,
+    batch_size=512, steps=steps,
   )  # fmt: skip
 
 
-def _head(name: str, f: Fitting, dim: int):
+def _head(name: str, f: Fitting, dim: int, steps: int):
   m = manifolds.make(name)
-  return head.fit(m, f.x, dim, key=f.key, neighbors=f.neighbors, steps=f.steps)
+  return head.fit(m, f.x, dim, key=f.key, neighbors=f.neighbors, steps=steps)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

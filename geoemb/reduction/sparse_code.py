@@ -13,8 +13,6 @@ query and its document, or, without pairs, of a code and itself. γ = 0 is the p
 `fit_head` has no decoder, and becomes sparse by a regulariser instead [paria2020flops].
 """
 
-from typing import Literal
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -128,8 +126,8 @@ def fit_head(
   *,
   key: Key,
   pairs: tuple[ArrayLike, ArrayLike],
-  weight: Scalar,
-  regularizer: Literal["flops", "l1"] = "flops",
+  flops: Scalar = 0.0,
+  l1: Scalar = 0.0,
   temperature: float = 0.05,
   batch_size: int = 256,
   steps: int = 2000,
@@ -137,36 +135,32 @@ def fit_head(
 ) -> SparseCode:
   """A rectified linear head to `hidden` coordinates, sparse by a regulariser.
 
-  The loss is the contrast of pairs plus λ times the regulariser of the batch, λ rising to `weight`
-  over the first half [paria2020flops].
+  The loss is the contrast of pairs plus λ times the regulariser of the batch's codes at length 1, λ
+  rising to its end over the first half of the steps [paria2020flops].
 
   Args:
     x: [n, d] float32, whose mean is taken off first.
     hidden: coordinates of a code.
     key: for weights and batches.
     pairs: as in `fit`.
-    weight: λ at its end.
-    regularizer: its name in `losses.sparsity`.
+    flops: λ of `losses.sparsity.flops`, at its end.
+    l1: λ of ℓ₁.
     temperature: of the contrast.
     batch_size: pairs a step.
     steps: of Adam.
     learning_rate: its peak.
   """
-  if regularizer not in ("flops", "l1"):
-    raise ValueError(f"regularizer must be flops or l1, got {regularizer!r}")
   x = reducer.check(x, hidden, most=hidden).astype(jnp.float32)
   key_weight, key_train = jax.random.split(key)
   params = _init(key_weight, x, hidden, 0).replace(shift=jnp.mean(x, axis=0))
   sample = _sampler(x, pairs, batch_size)
-  penalty = getattr(sparsity, regularizer)
 
   def loss(code, key, i, state):
     _, asked, answers = sample(key)
-    z = code.transform(jnp.concatenate([asked, answers]))
-    z = _unit(z)
-    first, second = jnp.split(z, 2)
-    rising = weight * sparsity.ramp(i, max(1, steps // 2))
-    return in_batch(first, second, temperature) + rising * penalty(z), state
+    z = _unit(code.transform(jnp.concatenate([asked, answers])))
+    penalty = flops * sparsity.flops(z) + l1 * sparsity.l1(z)
+    rising = sparsity.ramp(i, max(1, steps // 2))
+    return in_batch(*jnp.split(z, 2), temperature) + rising * penalty, state
 
   code, _, _ = reducer.minimize_with(
     loss, params, (), key_train, steps=steps, learning_rate=learning_rate
