@@ -163,7 +163,7 @@ def test_maps_take_their_constants_from_train():
     np.testing.assert_allclose(hubness.fit_map(name, constant)(constant)[:, -1], 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["sphere", "lorentz", "poincare", "halfspace"])
+@pytest.mark.parametrize("name", ["sphere", "poincare"])
 def test_lifts_keep_directions_and_lengths(name):
   m, x = manifolds.make(name), vectors()
   points = hubness.fit_lift(m, x, radius=1.5)(x)
