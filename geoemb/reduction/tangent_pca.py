@@ -25,30 +25,17 @@ def fit(m: Manifold, x: Array, k: int) -> Components:
   """The first k components of points x [n, d], any manifold whose points are vectors.
 
   Raises:
-    ValueError: k is not between 1 and the number of coordinates.
+    ValueError: k is not between 1 and the dimension of the manifold.
   """
   if m.point_ndim != 1 or x.ndim != 2:
     raise ValueError(f"points must be [n, d], got {list(x.shape)} on {m.name}")
-  if not 1 <= k <= x.shape[-1]:
-    raise ValueError(f"k must be between 1 and {x.shape[-1]}, got {k}")
-  return _fit(m, x, k)
-
-
-def _fit(m: Manifold, x: Array, k: int) -> Components:
+  if not 1 <= k <= m.dimension(x):
+    raise ValueError(f"k must be between 1 and {m.dimension(x)}, got {k}")
   mean = means.frechet(m, x)
-  v = m.log(mean, x)
-  e = m.tangent(mean, jnp.eye(x.shape[-1], dtype=x.dtype))
-  g = m.inner(mean, e[:, None], e)  # [d, d] the metric; singular across an embedded manifold
-  weight, q = jnp.linalg.eigh(g)
-  kept = weight > weight[-1] * x.shape[-1] * jnp.finfo(x.dtype).eps
-  root = jnp.sqrt(jnp.where(kept, weight, 1))
-  # In the frame b = q/√weight the metric is the identity; coordinates of v there are <v, b>.
-  frame = jnp.where(kept, q / root, 0).T
-  a = m.inner(mean, v[:, None], m.tangent(mean, frame))
+  a = m.to_frame(mean, m.log(mean, x))
   variances, w = jnp.linalg.eigh(a.T @ a / x.shape[0])
   order = slice(None, -k - 1, -1)
-  directions = m.tangent(mean, (w.T @ frame)[order])
-  return Components(mean, directions, variances[order], jnp.sum(variances))
+  return Components(mean, m.from_frame(mean, w.T[order]), variances[order], jnp.sum(variances))
 
 
 def coordinates(m: Manifold, components: Components, x: Array) -> Array:
