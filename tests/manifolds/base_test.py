@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geoemb import manifolds, numerics
+from geoemb import manifolds
 from geoemb.manifolds import product
 from tests.compiling import quick_jit
 
@@ -40,41 +40,30 @@ def test_the_volume_element_is_that_of_the_metric():
       np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
-def test_frames_are_orthonormal_and_measure_curvature():
-  """Lengths 0.8 along two axes of a frame span a right triangle: Pythagoras by the curvature."""
+def test_frames_are_orthonormal():
   charts = {**CHARTS, "sphere": manifolds.make("sphere", C)}
 
   @quick_jit
   def compute():
     out = {}
     for name, m in charts.items():
-      dim = {"product": 5, "gaussian": 6}.get(name, DIM)
-      x = m.random(
-        jax.random.key(0), (4, 1), dim // (1 + (name == "gaussian")), scale=0.4, dtype=jnp.float64
-      )
+      dim = {"product": 5, "gaussian": 2 * DIM}.get(name, DIM)
+      x = m.random(jax.random.key(0), (), 5 if name == "product" else DIM, scale=0.4)
       assert m.dimension(x) == dim
-      frame = m.from_frame(x, jnp.eye(dim))
-      gram = m.inner(x[:, None], frame[:, :, None], frame[:, None])
-      square = m.sqdist(*m.exp(x[:, 0], 0.8 * jnp.moveaxis(frame, 1, 0)[:2]))
-      out[name] = (
-        gram,
-        m.to_frame(x, frame),
-        square,
-        jnp.zeros(()) if dim > DIM else m.bend(x.dtype),
-      )
+      frame = m.from_frame(x, jnp.eye(dim, dtype=x.dtype))
+      out[name] = m.inner(x, frame[:, None], frame), m.to_frame(x, frame)
     return out
 
-  with jax.enable_x64(True):
-    found = compute()
-    for name, (gram, back, square, k) in found.items():
-      eye = np.broadcast_to(np.eye(gram.shape[-1]), gram.shape)
-      np.testing.assert_allclose(gram, eye, atol=1e-12, err_msg=name)
-      np.testing.assert_allclose(back, eye, atol=1e-12, err_msg=name)
-      if gram.shape[-1] == DIM:
-        leg = numerics.cosh_root(0.64 * k) ** 2
-        np.testing.assert_allclose(numerics.cosh_root(k * square), leg, rtol=1e-12, err_msg=name)
-  signs = {name: np.sign(k) for name, (*_, k) in found.items()}
-  assert signs["sphere"] == signs["round stereographic"] == -1 and signs["lorentz"] == 1
+  for name, both in compute().items():
+    for found in both:
+      np.testing.assert_allclose(found, np.eye(len(found)), atol=1e-6, err_msg=name)
+
+
+def test_curvatures():
+  for name in manifolds.NAMES:
+    sign = {"euclidean": 0, "sphere": -1}.get(name, 1)
+    np.testing.assert_allclose(manifolds.make(name, C).bend(), sign * C, rtol=1e-6)
+  assert CHARTS["round stereographic"].bend() < 0
 
 
 def test_what_has_no_frame_or_curvature_says_so():
