@@ -399,7 +399,7 @@ SIGN = -1  # of the sectional curvature
 
 
 def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
-  """The tangent at the origin, [..., 3 d − 2], of coordinates w in an orthonormal frame, [..., d]."""
+  """The tangent at the origin, [..., 3 d − 2], of coordinates w [..., d] in a frame there."""
   w = w * jnp.sqrt(jnp.asarray(c, w.dtype))
   return _join(w[..., 0], w[..., 1:])
 
