@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import Manifold, sphere
+from geoemb.manifolds import Manifold, euclidean
 from geoemb.optim.second_order import trust_region
 from geoemb.typing import Array
 
@@ -33,7 +33,7 @@ def check(m: Manifold, x: Array, k: int) -> None:
     ValueError: x is no table of points, or k not between 1 and the dimension of the manifold.
   """
   if m.point_ndim != 1 or x.ndim != 2 or not len(x):
-    raise ValueError(f"points must be [n, d], n ≥ 1, got {list(x.shape)} on {m.name}")
+    raise ValueError(f"points must be [n, d], got {list(x.shape)} on {m.name}")
   if not 1 <= k <= m.dimension(x):
     raise ValueError(f"k must be between 1 and {m.dimension(x)}, got {k}")
 
@@ -80,7 +80,7 @@ def nested(
     k: directions.
     signed: whether q and −q differ, so that both are starts.
   """
-  m = sphere.manifold()
+  m = euclidean.manifold()
   tol = numerics.eps(a.dtype) ** 0.75  # of gradients, as a share of the value at the start
 
   def step(q: Array, j: Array) -> tuple[Array, Array]:
