@@ -25,9 +25,10 @@ polynomials, and positive.
 Derivatives are by Taylor series, cut off after m terms. The squared angle a² from 0, or beyond 90°
 from the antipode, is a series in u = 1 − cos a of positive terms, and opposite windings ±β add up
 to e^(−(β² + a²)/4t) C((βa/2t)²), C(z) = cosh √z, an entire function: neither end is singular. The
-derivatives of C by its series or, from √z = 4m + 12 on, by their recurrence, which then is stable.
+derivatives of C by its series or, from some √z on, by their recurrence, which then is stable.
 """
 
+import functools
 import math
 
 import jax
@@ -139,114 +140,113 @@ def _times(a: list[Array], b: list[Array]) -> list[Array]:
   return [sum(a[i] * b[n - i] for i in range(n + 1)) for n in range(len(a))]
 
 
-def _taylor(coefficients: np.ndarray, u: Array, step: Array, m: int) -> list[Array]:
-  """Taylor coefficients 0 to m at u of Σ coefficients[n] uⁿ, for steps of the size `step`."""
-  out = []
-  for k in range(m + 1):
-    total = jnp.zeros_like(u)
-    for n in range(len(coefficients) - 1, k - 1, -1):
-      total = math.comb(n, k) * coefficients[n] + u * total
-    out.append(total * step**k)
-  return out
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _arcs(u: Array, m: int) -> Array:
+  """Taylor coefficients 0 to m of a², a/sin(a/2), 1/cos(a/2) by u = 1 − cos a ≤ 1, [3, m + 1, ...].
 
-
-def _arcs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Series in u = 1 − cos a of a², a/sin(a/2) and 1/cos(a/2)."""
-  n = np.arange(1, _ARC)
-  middle = np.concatenate([[1], np.cumprod((2 * n - 1) / (2 * n))])  # C(2n, n)/4ⁿ
-  square = np.concatenate([[0], 2 / (n * n * middle[1:] * 2.0**n)])
-  n = np.arange(_ARC)
-  return square, 2 * middle / (2 * n + 1) * 0.5**n, middle * 0.5**n
-
-
-def _cosh_root(root: Array, m: int) -> list[Array]:
-  """Derivatives 0 to m + 1 of C(z) = cosh √z, times e^−√z (2 + 2√z)^n, [...] each, √z = `root`."""
-  first, s = 4 * m + 12, 2 + 2 * root
-  near = root < first
-  z = jnp.square(jnp.where(near, root, 0))
-  small = []
-  for n in (m + 2, m + 1):
-    total = jnp.zeros_like(z)
-    for j in range(2 * first, -1, -1):
-      term = math.factorial(n + j) / math.factorial(j) / math.factorial(2 * n + 2 * j)
-      total = term + z * total
-    small.insert(0, total * jnp.exp(-root))
-  for n in range(m + 1, 0, -1):
-    small.insert(0, (4 * n - 2) * small[0] + 4 * z * small[1])
-  x = jnp.where(near, first, root)
-  decay = jnp.exp(-2 * x)
-  # by y_n = (2 + 2x)^n C_n, of which 4 x² y_(n+1) = (2 + 2x)² y_(n−1) − (4n − 2)(2 + 2x) y_n
-  over = (1 + x) / x
-  large = [0.5 * (1 + decay), 0.5 * over * (1 - decay)]
-  for n in range(1, m + 1):
-    large.append(over * (over * large[n - 1] - (2 * n - 1) / x * large[n]))
-  pairs = zip(small[: m + 2], large)
-  return [jnp.where(near, a * s**n, b) for n, (a, b) in enumerate(pairs)]
-
-
-def _log_wound(a: Array, t: Array, m: int, far: bool, even: bool) -> Array:
-  """Logarithm of the m-th derivative by the cosine of a sum over windings, [...].
-
-  Less (2πt)^−½/2 of it: of the circle's kernel, or, for even dimensions, of 2t N over the sine of
-  half the angle. `a` is the angle from 0, at most 90°, or `far` from the antipode.
+  By Horner's rule, all terms being positive.
   """
-  least = numerics.eps(a.dtype)  # of the time in what corrects the Gaussian
-  t = jnp.broadcast_to(t, a.shape)
-  s = jnp.where(t > least, t, least)
-  step = s * (s + a) if far else s
-  u = 2 * jnp.square(jnp.sin(0.5 * a))
-  arc, over_sine, over_cosine = _arcs()
-  sign = 1 if far else -1  # of du/dx
-  w = _taylor(arc, u, sign * step, m)
-  log_gauss = [-0.25 * v / s for v in w]
-  gauss = [jnp.ones_like(a)]  # e^(−(w − w_0)/4t)
-  for n in range(1, m + 1):
-    gauss.append(sum(j / n * log_gauss[j] * gauss[n - j] for j in range(1, n + 1)))
-  base = math.pi if far else 0.0
-  total = [jnp.zeros_like(a)] * (m + 1)
-  for k in range(3):
-    beta = (2 * k + 1) * math.pi if far else 2 * k * math.pi
-    slope = beta / (2 * s)
-    root = slope * a
-    # e^(−(β − a)²/4t) over that of the first winding
-    weight = jnp.exp(-(beta - base) * (beta + base - 2 * a) / (4 * s))
-    weight = weight * (2 if far or k else 1) * ((-1) ** k if even else 1)
-    scale = slope / (2 + 2 * root)
-    z = [jnp.zeros_like(a)] + [slope * scale * v for v in w[1:]]
-    c = _cosh_root(root, m)
+  n = np.arange(_ARC + m)
+  middle = np.cumprod(np.concatenate([[1], 1 - 0.5 / n[1:]]))  # C(2n, n)/4ⁿ
+  square = np.concatenate([[0], 2 / (n[1:] ** 2 * middle[1:])])
+  series = np.stack([square, 2 * middle / (2 * n + 1), middle]) * 0.5**n
+  shifted = [
+    series[:, k : k + _ARC] * [math.comb(j + k, k) for j in range(_ARC)] for k in range(m + 1)
+  ]
+  table = np.stack(shifted, axis=1)[..., ::-1].transpose(2, 0, 1)
+  table = jnp.asarray(table.reshape(*table.shape, *(1,) * u.ndim), u.dtype)
+  total = jnp.zeros((3, m + 1, *u.shape), u.dtype)
+  return jax.lax.scan(lambda total, c: (c + u * total, None), total, table)[0]
 
-    def compose(c: list[Array], z: list[Array] = z) -> list[Array]:
-      out = [c[m] / math.factorial(m)] + [jnp.zeros_like(a)] * m
-      for n in range(m - 1, -1, -1):
-        out = _times(out, z)
-        out[0] = out[0] + c[n] / math.factorial(n)
-      return out
 
-    part = compose(c)
-    if even:  # times the way of each around: β C − 2 (βa²/2t) C', or near 0, over a, C − (β²/t) C'
-      slopes = compose(c[1:])
-      if far:
-        part = [beta * x for x in part]
-        slopes = _times(w, slopes)
-      part = [x - 2 * (1 if far else beta) * scale * y for x, y in zip(part, slopes)]
-    total = [x + weight * y for x, y in zip(total, part)]
-  total = _times(total, gauss)
-  if even:
-    signed = [v * (sign * step) ** k for k, v in enumerate(
-      _taylor(over_cosine if far else over_sine, u, jnp.ones_like(u), m)
-    )]  # fmt: skip
-    total = _times(total, signed)
-  log = jnp.log(total[m]) + math.lgamma(m + 1) - m * jnp.log(step)
-  gap = base - a
-  return log - numerics.rounded(0.25 * gap * (gap / t))
+@_arcs.defjvp
+def _arcs_jvp(m: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (u,), (du,) = primals, tangents
+  more = _arcs(u, m + 1)
+  slope = more[:, 1:] * jnp.arange(1, m + 2, dtype=u.dtype).reshape(m + 1, *(1,) * u.ndim)
+  return more[:, :-1], slope * du
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _cosh_root(x: Array, m: int) -> Array:
+  """Derivatives n = 0 to m of C(z) = cosh √z at √z = x ≥ 0, times e^−x (2 + 2x)ⁿ, [m + 1, ...]."""
+  first, s = 4 * m + 12, 2 + 2 * x
+  near = x < first
+  z = jnp.square(jnp.where(near, x, 0))
+  # the last two by series of positive terms in (x/first)², those before by the recurrence
+  f = math.factorial
+  term = lambda n, j: f(n + j) * first ** (2 * j) / (f(j) * f(2 * n + 2 * j))
+  table = np.array([[term(n, j) for n in (m, m + 1)] for j in range(2 * first, -1, -1)])
+  table = jnp.asarray(table.reshape(*table.shape, *(1,) * x.ndim), x.dtype)
+  total = jnp.zeros((2, *x.shape), x.dtype)
+  small = list(jax.lax.scan(lambda total, c: (c + z / first**2 * total, None), total, table)[0])
+  for n in range(m, 0, -1):
+    small.insert(0, (4 * n - 2) * small[0] + 4 * z * small[1])
+  y = jnp.where(near, first, x)
+  decay, over = jnp.exp(-2 * y), (1 + y) / y
+  large = [0.5 * (1 + decay), 0.5 * over * (1 - decay)]
+  for n in range(1, m):
+    large.append(over * (over * large[n - 1] - (2 * n - 1) / y * large[n]))
+  decay = jnp.exp(-jnp.where(near, x, 0))
+  pairs = zip(small[: m + 1], large)
+  return jnp.stack([jnp.where(near, a * s**n * decay, b) for n, (a, b) in enumerate(pairs)])
+
+
+@_cosh_root.defjvp
+def _cosh_root_jvp(m: int, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  (x,), (dx,) = primals, tangents
+  more = _cosh_root(x, m + 1)
+  n = jnp.arange(m + 1, dtype=x.dtype).reshape(m + 1, *(1,) * x.ndim)
+  value = more[:-1]
+  return value, (x * more[1:] + n * value - (1 + x) * value) / (1 + x) * dx
 
 
 def _log_winding(r: Array, t: Array, m: int, even: bool) -> Array:
-  """`_log_wound` from the nearer end, [...], for angles r up to π."""
-  near = r < 0.5 * math.pi
-  one = _log_wound(jnp.where(near, r, 0), t, m, False, even)
-  other = _log_wound(jnp.where(near, 0, math.pi - r), t, m, True, even)
-  return jnp.where(near, one, other) - 0.5 * jnp.log(4 * math.pi * t)
+  """Logarithm of the m-th derivative by the cosine of a sum over windings, [...], for t ≤ 1.
+
+  Of the circle's kernel or, for even dimensions, of 2t N over the sine of half the angle. Beyond a
+  right angle by pairs about the antipode.
+  """
+  least = numerics.eps(r.dtype)  # of the time in what corrects the Gaussian
+  s = jnp.where(t > least, t, least)
+  far = r > 0.5 * math.pi
+  a = jnp.where(far, jnp.where(r < math.pi, math.pi - r, 0), r)  # r may be rounded up
+  step = jnp.where(far, s * (s + a), -s)  # of u, with the sign of du/dx
+  arcs = _arcs(2 * jnp.square(jnp.sin(0.5 * a)), m)
+  square, over_sine, over_cosine = ([v * step**k for k, v in enumerate(f)] for f in arcs)
+  gauss = [jnp.ones_like(a)]  # e^(−(a² − a_0²)/4t)
+  for n in range(1, m + 1):
+    gauss.append(sum(-0.25 * j / n * square[j] / s * gauss[n - j] for j in range(1, n + 1)))
+  k = jnp.arange(3, dtype=a.dtype).reshape(3, *(1,) * a.ndim)
+  beta = jnp.where(far, 2 * k + 1, 2 * k) * math.pi
+  rest = k * (jnp.where(far, k + 1, k) * math.pi - a)
+  slope = beta / (2 * s)
+  # e^(−(β − a)²/4t) over that of the first; two windings of each but none around
+  weight = jnp.exp(-math.pi * rest / s) * jnp.where(beta > 0, 2, 1)
+  weight = weight * (1 - 2 * (k % 2)) if even else weight
+  scale = slope / (2 + 2 * slope * a)
+  z = [jnp.zeros_like(beta)] + [slope * scale * v for v in square[1:]]
+  c = _cosh_root(slope * a, m + even)
+
+  def compose(c: Array) -> list[Array]:
+    out = [c[m] / math.factorial(m)] + [jnp.zeros_like(beta)] * m
+    for n in range(m - 1, -1, -1):
+      out = _times(out, z)
+      out[0] = out[0] + c[n] / math.factorial(n)
+    return out
+
+  part = compose(c)
+  if even:  # times the way of each around: β C − 2 (βa²/2t) C', or near 0, over a, C − (β²/t) C'
+    slopes = compose(c[1:])
+    both = zip(part, _times(square, slopes), slopes)
+    part = [
+      jnp.where(far, beta * x - 2 * scale * y, x - 2 * beta * scale * y0) for x, y, y0 in both
+    ]
+  total = _times([jnp.sum(weight * x, axis=0) for x in part], gauss)
+  if even:
+    total = _times(total, [jnp.where(far, x, y) for x, y in zip(over_cosine, over_sine)])
+  log = jnp.log(total[m]) + math.lgamma(m + 1) - m * jnp.log(jnp.abs(step))
+  return log - numerics.rounded(0.25 * r * (r / t)) - 0.5 * jnp.log(4 * math.pi * t)
 
 
 def _log_even_sphere(r: Array, t: Array, m: int) -> Array:
@@ -263,7 +263,9 @@ def _log_even_sphere(r: Array, t: Array, m: int) -> Array:
   log_w = jnp.asarray(np.log(np.where(n % _ROUND, 1, 0.5) / _ROUND), r.dtype)
   sine, cosine, t_ = sine[..., None], cosine[..., None], t[..., None]
   half = numerics.atan2(numerics.hypot(sine, cosine * jnp.sin(v)), cosine * jnp.cos(v))
-  log_f = _log_winding(2 * half, t_, m, True) + 2 * m * jnp.log(jnp.cos(v))
+  log_f = _log_winding(*jnp.broadcast_arrays(2 * half, t_), m, True) + m * jnp.log(
+    jnp.square(jnp.cos(v))
+  )
   total = jax.nn.logsumexp(log_f + log_w, axis=-1) + jnp.log(end)
   return total + (m + 0.5) ** 2 * t - jnp.log(2 * math.pi * t) - m * math.log(2 * math.pi)
 
