@@ -3,9 +3,9 @@
 Exact, not linearised, on the charts of constant curvature, where the geodesics from the mean along
 a span of directions form a totally geodesic subspace, and the nearest point of it is known.
 The subspaces are nested, from the smallest up: each next direction, orthogonal to those before it,
-minimises the mean squared distance of the points from the subspace. That is exact principal
-geodesic analysis by residuals, which [sommer2014optimization] sets beside the definition of
-[fletcher2004principal], by the variance of the projections; the two differ in curved space.
+minimises the mean squared distance of the points from the subspace. That is principal geodesic
+analysis, not linearised [sommer2014optimization], by residuals: to maximise the variance of the
+projections instead, as [fletcher2004principal] do, is another problem in curved space.
 The mean is held: [huckemann2010intrinsic] let geodesics pass by it.
 Notation: z are `sines` of the normal coordinates at the mean, t [..., k] their parts along the
 directions, e = z − t the rest, k = −K. A point is arcsin_K ‖e‖ away from its projection, which lies

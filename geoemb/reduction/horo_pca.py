@@ -6,7 +6,7 @@ along the horospheres about them: all Busemann functions of the p_i stay as they
 the subspace have them; taken is the one on the mean's side of the hull of the ideal points.
 Unlike nearest points, such projections keep distances along the directions however far out x is.
 Each next ideal point maximises the generalised variance of the projections, half the mean squared
-distance of two of them, with those before it held: the nested search of the authors' code.
+distance of two of them, with those before it held: the iterative search of the authors' code.
 Points of the subspace on the mean's side stay where they are; those beyond the hull are reflected.
 
 In the Lorentz model with the mean at the origin let z be the spatial coordinates of x, T its time,
