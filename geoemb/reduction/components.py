@@ -81,7 +81,8 @@ def nested(
     signed: whether q and −q differ, so that both are starts.
   """
   m = euclidean.manifold()
-  tol = numerics.eps(a.dtype) ** 0.75  # of gradients, as a share of the value at the start
+  # of gradients, as a share of the value at the start; what is left of the value is its square
+  tol = numerics.eps(a.dtype) ** 0.5
 
   def step(q: Array, j: Array) -> tuple[Array, Array]:
     rest = lambda u: u - (numerics.dots(u[..., None, :], q) @ q)[..., 0, :]
@@ -92,7 +93,9 @@ def nested(
     size = jnp.where(size > 0, size, 1)
 
     def search(u: Array) -> tuple[Array, Array]:
-      found = trust_region.minimize(lambda u: value(place(u), j + 1) / size, m, u, tol=tol)
+      found = trust_region.minimize(
+        lambda u: value(place(u), j + 1) / size, m, u, tol=tol, max_iter=50
+      )
       return found.x, found.value
 
     starts = jnp.stack([start, -start] if signed else [start])
