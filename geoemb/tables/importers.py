@@ -21,6 +21,7 @@ from geoemb.tables import embedding, sections
 from geoemb.tables.store import Curvature, Writer, write
 
 _NUMBERS = 1 << 18  # of a block; as Python's numbers, which text becomes, 20 MB
+_READ = 1 << 20  # bytes at a time
 _LONGEST = 1 << 16  # bytes of a key of the binary format
 
 
@@ -101,7 +102,7 @@ def word2vec_binary(
           while (blank := buffer.find(b" ", at)) < 0 or len(buffer) < blank + 1 + 4 * d:
             if blank < 0 and len(buffer) - at > _LONGEST:
               raise ValueError(f"{where(row)}: no blank ends the key")
-            if not (more := file.read(1 << 20)):
+            if not (more := file.read(_READ)):
               raise ValueError(f"{where(row)}: the file ends here, {n} vectors are promised")
             buffer, at = buffer[at:] + more, 0
           keys.append(_decode(buffer[at:blank].lstrip(b"\n"), where(row)))

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geoemb.manifolds import means
 from geoemb.tables.store import Store
 
 _NUMBERS = 1 << 22  # of a block
@@ -34,7 +33,7 @@ def nearest(store: Store, query: Query | Sequence[Query], k: int = 10) -> Answer
     k: how many.
   """
   _check_k(k)
-  one = isinstance(query, str) or np.ndim(query) == len(store.point)
+  one = isinstance(query, str) or _is_point(store, query)
   points, rows = _resolve(store, [query] if one else query)
   with jax.enable_x64(True):
     m, points = store.geometry, [jnp.asarray(x, jnp.float64) for x in points]
@@ -85,10 +84,10 @@ def most_similar_cosmul(
 
 
 def doesnt_match(store: Store, keys: Sequence[str]) -> str:
-  """The key that is farthest from the mean of all.
+  """The key that is farthest from the others.
 
-  In flat space by the cosine with the mean of unit vectors, as word2vec's users expect; elsewhere
-  by distance from the Fréchet mean.
+  In flat space that of the least cosine with the mean of all unit vectors, as word2vec's users
+  expect; elsewhere that of the largest mean distance.
   """
   if len(keys) < 3 or len(set(keys)) < len(keys):
     raise ValueError(f"expected at least three different keys, got {list(keys)}")
@@ -96,14 +95,17 @@ def doesnt_match(store: Store, keys: Sequence[str]) -> str:
     units, *_ = _units(store, keys, (), 1)
     return keys[int(np.argmin(units @ units.mean(axis=0)))]
   with jax.enable_x64(True):
-    x = jnp.asarray(store.lookup(keys).astype(np.float64))
-    m = store.geometry
-    return keys[int(np.argmax(_dist(m, means.frechet(m, x), x)))]
+    x = store.lookup(keys).astype(np.float64)
+    return keys[int(np.argmax(_dist(store.geometry, x[:, None], x[None]).sum(axis=1)))]
 
 
 @jax.jit
 def _dist(m, x, y):
   return m.dist(x, y)
+
+
+def _is_point(store: Store, query: Query | Sequence[Query]) -> bool:
+  return isinstance(query, np.ndarray) and query.ndim == len(store.point)
 
 
 def _check_k(k: int) -> None:
@@ -136,8 +138,7 @@ def _units(
       f"the coordinates of {store.manifold} are no directions, so they have no cosine; use nearest"
     )
   lists = [
-    [q] if isinstance(q, str) or isinstance(q, np.ndarray) and q.ndim == 1 else list(q)
-    for q in (positive, negative)
+    [q] if isinstance(q, str) or _is_point(store, q) else list(q) for q in (positive, negative)
   ]
   if not lists[0]:
     raise ValueError("expected a positive key or vector, got none")

@@ -22,10 +22,9 @@ result; on the sphere they are the points, as in the paper. Others have no such 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from geoemb.tables import text_hash
@@ -147,15 +146,23 @@ def _mean_length(store: Store) -> float:
 
 
 def _log0(store: Store, x: np.ndarray) -> np.ndarray:
-  return _apply(store, "log0", x.astype(np.float64))
+  """Tangents at the origin to points [n, d], float64; the points themselves in flat space."""
+  return _apply(_LOG0, store, x.astype(np.float64))
 
 
 def _exp0(store: Store, v: np.ndarray) -> np.ndarray:
-  return _apply(store, "exp0", v)
+  """The inverse of `_log0`."""
+  return _apply(_EXP0, store, v)
 
 
-def _apply(store: Store, map_name: str, x: np.ndarray) -> np.ndarray:
-  if store.manifold in _FLAT or not len(x):
+_LOG0, _EXP0 = jax.jit(lambda m, x: m.log0(x)), jax.jit(lambda m, v: m.exp0(v))
+
+
+def _apply(f: Callable, store: Store, x: np.ndarray) -> np.ndarray:
+  """A function of points, compiled for few numbers of them."""
+  n = len(x)
+  if store.manifold in _FLAT or not n:
     return x
+  more = (1 << (n - 1).bit_length()) - n
   with jax.enable_x64(True):
-    return np.asarray(getattr(store.geometry, map_name)(jnp.asarray(x)))
+    return np.asarray(f(store.geometry, np.concatenate([x, np.repeat(x[:1], more, axis=0)])))[:n]

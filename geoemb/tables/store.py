@@ -240,7 +240,8 @@ class Writer:
       )
     data, bounds = self._encode(keys)
     self._check(points)
-    narrow = points.astype(self._dtype)
+    with np.errstate(over="ignore"):
+      narrow = points.astype(self._dtype)
     own = tuple(range(1, points.ndim))
     self._bad(~np.isfinite(narrow).all(axis=own), f"the vector overflows {self._dtype}")
     self._file.add(narrow)
