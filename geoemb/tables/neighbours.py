@@ -3,7 +3,7 @@
     neighbours.nearest(words, "dog", 5)                                # [("wolf", 0.41), …]
     neighbours.most_similar(words, ["king", "woman"], ["man"], 1)      # [("queen", 0.73)]
 
-The table is gone through in blocks of a few million numbers: memory does not grow with it. Equal
+The table is gone through in blocks of a million numbers: memory does not grow with it. Equal
 values keep the order of rows. Queries are keys of the store or points; those of unknown keys are
 `oov.lookup`'s. What is asked for is never among the answers.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from geoemb.tables.store import Store
 
-_NUMBERS = 1 << 22  # of a block
+_NUMBERS = 1 << 20  # of a block, whose copy in float64 fits into the cache
 _RADIAL = ("euclidean", "sphere", "poincare", "lorentz", "klein", "stereographic")
 _EPS = 1e-6  # of 3CosMul: a negative at the cosine −1 is no division by 0; as in gensim
 
@@ -39,7 +39,7 @@ def nearest(store: Store, query: Query | Sequence[Query], k: int = 10) -> Answer
     m, points = store.geometry, [jnp.asarray(x, jnp.float64) for x in points]
 
     def values(block: np.ndarray, start: int) -> list[np.ndarray]:
-      block = jnp.asarray(block.astype(np.float64))
+      block = jnp.asarray(block)
       return [np.array(_dist(m, x, block)) for x in points]
 
     found = _smallest(store, values, rows, k)
@@ -101,7 +101,7 @@ def doesnt_match(store: Store, keys: Sequence[str]) -> str:
 
 @jax.jit
 def _dist(m, x, y):
-  return m.dist(x, y)
+  return m.dist(x, y.astype(x.dtype))
 
 
 def _is_point(store: Store, query: Query | Sequence[Query]) -> bool:

@@ -66,7 +66,8 @@ class Store:
       manifolds.make(self.manifold, self.c)
     except (KeyError, TypeError, ValueError) as error:
       raise ValueError(f"{self.path} is no store of vectors: {error}") from error
-    self._sorted = memoryview(self._hashes)  # its items are Python's numbers, cheaper one by one
+    # Views whose items are Python's numbers, which costs less one by one.
+    self._one = tuple(map(memoryview, (self._hashes, self._rows, self._bounds, self._keys)))
 
   def __len__(self) -> int:
     return len(self.table)
@@ -98,10 +99,11 @@ class Store:
     """The row of a key, −1 if it has none."""
     data = text_hash.encode_one(key)
     wanted = text_hash.hash_one(data)
-    at = bisect.bisect_left(self._sorted, wanted)
-    while at < len(self._sorted) and self._sorted[at] == wanted:
-      row = self._rows.item(at)
-      if self._keys[self._bounds.item(row) : self._bounds.item(row + 1)].tobytes() == data:
+    hashes, rows, bounds, keys = self._one
+    at = bisect.bisect_left(hashes, wanted)
+    while at < len(hashes) and hashes[at] == wanted:
+      row = rows[at]
+      if keys[bounds[row] : bounds[row + 1]] == data:
         return row
       at += 1
     return -1
