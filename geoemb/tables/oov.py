@@ -8,10 +8,11 @@ Magnitude's rule [patel2018magnitude]: the vector of an unknown key points along
 
 where r is the direction of the mean of random vectors that the key's n-grams of 1 to 6 characters
 determine, and s that of the mean of the at most three known keys that resemble it most. Those are
-keys equal but for repeated letters or case, else those that share the most n-grams of 6 characters,
-or of 5 to 6 and so on down to 3 to 6 until there are three; ties go to the same first and the same
-last letter (for keys of up to 6 letters, and only to keys no longer), then to the shorter, then to
-the earlier row. The same key has the same vector everywhere.
+what it becomes when runs of a letter are cut to two or to one, or that in lower case; else, case
+aside, those that share the most n-grams of 6 characters, or of 5 to 6 and so on down to 3 to 6
+until there are three. Ties go to the same first and the same last letter (for keys of up to 6
+letters, and only to keys no longer), then to the shorter, then to the earlier row. The same key
+has the same vector everywhere.
 
 Unlike the authors' code this strips no English prefixes and suffixes, its n-grams hold punctuation
 too, and its random numbers are others. Theirs are tables of unit vectors; here the length is the

@@ -108,7 +108,7 @@ def _with(row, value):
     (["a", "b", "c"], _with(2, np.nan), {}, "row 2: the vector is not finite"),
     (["a", "b", "c"], _with(1, np.inf), {}, "row 1: the vector is not finite"),
     (["a", "b", "c"], _with(1, 1e6), dict(dtype="float16"), "row 1: the vector overflows float16"),
-    (["a", "b", "c"], _with(1, 3.0), dict(manifold="poincare"), "row 1: .*breaks the rule"),
+    (["a", "b", "c"], _with(1, -0.5), dict(manifold="halfspace"), "row 1: .*breaks the rule"),
     (["a", "b", "c"], _GOOD.astype(int), {}, "int64"),
     (["a", "b", "c"], _GOOD, dict(dtype="int64"), "floating-point"),
     (["a", "b", "c"], _GOOD, dict(manifold="poincar"), "did you mean poincare"),
