@@ -39,7 +39,7 @@ class Config:
   dim: int = 100
   batch: int = 10_000  # keys that are looked up at once
   singles: int = 10_000  # keys that are looked up one by one
-  repeats: int = 7  # turns
+  repeats: int = 5  # turns
   seed: int = 0
 
 
