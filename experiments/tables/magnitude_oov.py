@@ -50,7 +50,7 @@ class Config:
 
 
 VARIANTS = {
-  "brown": dict(),
+  "brown": dict(epochs=5),
   "wikitext2": dict(data="wikitext2"),
   "smoke": dict(data="twin", dim=10, words=50),
 }

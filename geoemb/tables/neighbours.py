@@ -3,7 +3,7 @@
     neighbours.nearest(words, "dog", 5)                                # [("wolf", 0.41), …]
     neighbours.most_similar(words, ["king", "woman"], ["man"], 1)      # [("queen", 0.73)]
 
-The table is gone through in blocks of a million numbers: memory does not grow with it. Equal
+The table is gone through in blocks of a few million numbers: memory does not grow with it. Equal
 values keep the order of rows. Queries are keys of the store or points; those of unknown keys are
 `oov.lookup`'s. What is asked for is never among the answers.
 """
@@ -16,7 +16,8 @@ import numpy as np
 
 from geoemb.tables.store import Store
 
-_NUMBERS = 1 << 20  # of a block, whose copy in float64 fits into the cache
+_NUMBERS = 1 << 20  # of a block of points, whose copy in float64 fits into the cache
+_PRODUCTS = 1 << 22  # of a block of vectors, which are multiplied where they are
 _RADIAL = ("euclidean", "sphere", "poincare", "lorentz", "klein", "stereographic")
 _EPS = 1e-6  # of 3CosMul: a negative at the cosine −1 is no division by 0; as in gensim
 
@@ -42,7 +43,7 @@ def nearest(store: Store, query: Query | Sequence[Query], k: int = 10) -> Answer
       block = jnp.asarray(block)
       return [np.array(_dist(m, x, block)) for x in points]
 
-    found = _smallest(store, values, rows, k)
+    found = _smallest(store, values, rows, k, _NUMBERS)
   answers = [[(key, float(d)) for key, d in zip(store.keys(r), d)] for r, d in found]
   return answers[0] if one else answers
 
@@ -159,16 +160,16 @@ def _by_cosine(
 
   def values(block: np.ndarray, start: int) -> list[np.ndarray]:
     norms = store.norms[start : start + len(block)]
-    products = units @ block.astype(dtype, copy=False).T
+    products = (block.astype(dtype, copy=False) @ units.T).T
     cosine = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
     return [np.where(norms > 0, -combine(cosine), np.inf)]
 
-  ((found, value),) = _smallest(store, values, [rows], k)
+  ((found, value),) = _smallest(store, values, [rows], k, _PRODUCTS)
   return [(key, float(-v)) for key, v in zip(store.keys(found), value)]
 
 
 def _smallest(
-  store: Store, values: Callable, excluded: Sequence[int | list[int]], k: int
+  store: Store, values: Callable, excluded: Sequence[int | list[int]], k: int, numbers: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
   """For each query the rows of its k smallest finite values, and those, ascending.
 
@@ -177,15 +178,17 @@ def _smallest(
     values: (block of the table, its first row) → for each query values [b], which may be changed.
     excluded: for each query the rows that do not count.
     k: how many.
+    numbers: of a block.
   """
-  size = max(1, _NUMBERS // int(np.prod(store.point)))
+  size = max(1, numbers // int(np.prod(store.point)))
   best = [(np.zeros(0, np.int64), np.zeros(0)) for _ in excluded]
   for start in range(0, len(store), size):
     for i, d in enumerate(values(store.table[start : start + size], start)):
       own = np.atleast_1d(np.asarray(excluded[i], np.int64)) - start
       d[own[(own >= 0) & (own < len(d))]] = np.inf
-      limit = np.partition(d, k - 1)[k - 1] if 0 < k < len(d) else np.inf
-      near = np.flatnonzero((d <= limit) & (d < np.inf))
+      near = np.flatnonzero(d < (best[i][1][-1] if k and len(best[i][1]) == k else np.inf))
+      if len(near) > k:
+        near = near[d[near] <= np.partition(d[near], k - 1)[k - 1]]
       row = np.concatenate([best[i][0], near + start])
       d = np.concatenate([best[i][1], d[near]])
       first = np.argsort(d, kind="stable")[:k]

@@ -47,7 +47,7 @@ def test_nearest_are_by_the_distance_of_the_manifold(tmp_path, monkeypatch, name
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_most_similar_by_numpy(tmp_path, monkeypatch, dtype):
-  monkeypatch.setattr(neighbours, "_NUMBERS", 64)
+  monkeypatch.setattr(neighbours, "_PRODUCTS", 64)
   table = np.random.default_rng(0).standard_normal((50, 6))
   table[30] = 0  # similar to nothing
   s = words(tmp_path / "x", table, dtype=dtype)
