@@ -3,7 +3,7 @@
     neighbours.nearest(words, "dog", 5)                                # [("wolf", 0.41), …]
     neighbours.most_similar(words, ["king", "woman"], ["man"], 1)      # [("queen", 0.73)]
 
-The table is gone through in blocks of a few million numbers: memory does not grow with it. Equal
+The table is gone through in blocks of up to 16 million numbers: memory does not grow with it. Equal
 values keep the order of rows. Queries are keys of the store or points; those of unknown keys are
 `oov.lookup`'s. What is asked for is never among the answers.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from geoemb.tables.store import Store
 
 _NUMBERS = 1 << 20  # of a block of points, whose copy in float64 fits into the cache
-_PRODUCTS = 1 << 22  # of a block of vectors, which are multiplied where they are
+_PRODUCTS = 1 << 24  # of a block of vectors, which are multiplied where they are
 _RADIAL = ("euclidean", "sphere", "poincare", "lorentz", "klein", "stereographic")
 _EPS = 1e-6  # of 3CosMul: a negative at the cosine −1 is no division by 0; as in gensim
 
