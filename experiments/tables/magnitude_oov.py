@@ -11,7 +11,7 @@ the second misspellings of all), by the cosine. Metrics are mean reciprocal rank
     rule     0.3 r + 0.7 s, Magnitude's
 
 Run:         python launch.py --config=experiments/tables/magnitude_oov.py:brown
-Cost:        a minute on a CPU core; the extra "peers" (gensim) trains the vectors.
+Cost:        22 s of a CPU core for wikitext2; the extra "peers" (gensim) trains the vectors.
 Departures:  small corpora and their vectors stand in for the paper's, and misspellings are drawn:
              a letter is left out, doubled, changed, put in, or exchanged with the next one. The
              paper reports no such figures; the goals are its claims. `ngram` does not know the
