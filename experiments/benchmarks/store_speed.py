@@ -2,7 +2,7 @@
 
 Run:         python launch.py --config=experiments/benchmarks/store_speed.py:word2vec
 Cost:        one to four minutes a variant on two busy cores. The machine should have no other work
-             meanwhile; it had when our records were made, at a load of 8 to 10: their absolute times
+             meanwhile; it had when our records were made, a load of 8 to 10: their absolute times
              are several times too long.
 Departures:  400,000 × 100 random numbers, where the paper has the 3,000,000 × 300 vectors of Google
              News; keys are WordNet's nouns, numbered beyond the first 82,115: a proxy. Files are in
