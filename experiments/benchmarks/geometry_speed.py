@@ -55,7 +55,7 @@ class Config:
   dim: int = 16  # coordinates
   batch_size: int = 50  # step: edges
   negatives: int = 50  # step: per edge
-  lr: float = 1e-3  # step: short, so that points stay where distances are finite
+  lr: float = 1e-5  # step: so low that the points stay where they are
   threads: int = 1  # of XLA and torch
   seed: int = 0
 
