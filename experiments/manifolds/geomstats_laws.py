@@ -1,16 +1,16 @@
 """Test cases of geomstats' metrics, run on our manifolds: laws, and agreement with its own metrics.
 
-Run:         python launch.py --config=experiments/manifolds/geomstats_laws.py:laws
-Cost:        minutes on a CPU core; needs the extra "peers".
+Run:         python launch.py --config=experiments/manifolds/geomstats_laws.py:sphere
+Cost:        a minute a manifold on a CPU core; needs the extra "peers".
 Departures:  our manifold stands as the metric of geomstats' space, which itself decides what is a
-             point or a tangent. "laws" are the cases of geomstats' RiemannianMetricTestCase that
-             take random data, and its checks that batches broadcast; "comparison" those of
-             RiemannianMetricComparisonTestCase, with geomstats' own metric. A case is a test with
-             one choice of sizes, and has one trial, where geomstats gives three.
+             point or a tangent. Laws are the cases of geomstats' RiemannianMetricTestCase that take
+             random data, and its checks that batches broadcast; agreement is that with geomstats'
+             own metric, by RiemannianMetricComparisonTestCase. A case is a test with one choice of
+             sizes, and has one trial, where geomstats gives three.
              Points are in geomstats' coordinates: the hyperboloid with its time, planes as
              projectors, whose metric there is twice ours, and so is that of rotations.
              Left out are cases that ask for curvature tensors, Christoffel symbols or the matrix of
-             the metric, which we do not have; Stiefel's transport in the comparison, where ours is
+             the metric, which we do not have; Stiefel's transport where it is compared, as ours is
              not Levi-Civita's; and what geomstats does not implement itself. Each is logged with
              its reason, and cases.json in the run's folder has them all.
 Unspecified: geomstats' tolerance, which differs from test to test; ours is `atol` for all.
@@ -42,31 +42,32 @@ _NAMES = (
 )  # fmt: skip
 
 
+_SUITES = ("laws", "agreement")
+
+
 @dataclasses.dataclass
 class Config:
-  """One suite."""
+  """One manifold."""
 
-  suite: str = "laws"  # or comparison, or twin: two laws of ours, which do without geomstats
-  names: tuple[str, ...] = _NAMES
+  manifold: str = "sphere"
+  geomstats: bool = True  # else two laws of ours stand for each of its suites
   radius: float = 0.7  # of points around the origin, and of tangents
   atol: float = 1e-8  # in float64
   seed: int = 0
 
 
-VARIANTS = {
-  "laws": dict(),
-  "comparison": dict(suite="comparison"),
-  "smoke": dict(suite="twin"),
-}
+VARIANTS = {**{name: dict(manifold=name) for name in _NAMES}, "smoke": dict(geomstats=False)}
+_goal = functools.partial(harness.Target, goal=True, better="low")
 TARGETS = tuple(
-  harness.Target(title, suite, f"{name}_{what}", 0 if what == "failed" else None, better="low",
-                 goal=True, note=note)
-  for title, suite in (
-    ("Laws, cases", "laws"), ("Agreement with geomstats' own metrics, cases", "comparison")
+  target
+  for suite, title in (
+    ("laws", "Laws, cases"), ("agreement", "Agreement with geomstats' own metrics, cases")
   )
   for name in _NAMES
-  for what, note in (
-    ("failed", ""), ("passed", ""), ("left_out", "not offered by us or by geomstats"),
+  for target in (
+    _goal(title, name, f"{suite}_failed", 0),
+    _goal(title, name, f"{suite}_passed"),
+    _goal(title, name, f"{suite}_left_out", note="we or geomstats do not have what they ask for"),
   )
 )  # fmt: skip
 
@@ -87,53 +88,50 @@ _BROADCAST = (
 )  # fmt: skip
 
 
-def get_config(variant: str = "laws") -> Config:
-  """One suite."""
+def get_config(variant: str = "sphere") -> Config:
+  """One manifold."""
   return Config(**VARIANTS[variant])
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:
-  """Runs the suite on every manifold; writes cases.json, and returns the counts."""
-  if config.suite not in ("laws", "comparison", "twin"):
-    raise ValueError(f"suite must be laws, comparison or twin, got {config.suite!r}")
-  if unknown := [name for name in config.names if name not in _NAMES]:
-    raise ValueError(f"names must be of {', '.join(_NAMES)}, got {unknown[0]!r}")
-  if config.suite != "twin" and importlib.util.find_spec("geomstats") is None:
+  """Runs both suites; writes cases.json, and returns the counts."""
+  if config.manifold not in _NAMES:
+    raise ValueError(f"manifold must be one of {', '.join(_NAMES)}, got {config.manifold!r}")
+  if config.geomstats and importlib.util.find_spec("geomstats") is None:
     raise harness.Abort("geomstats is not installed: python -m pip install -e '.[peers]'")
   metrics, found = {}, {}
-  for name in config.names:
+  for suite in _SUITES:
     with jax.enable_x64(True):
-      cases = found[name] = dict(_outcomes(config, name))
-    counts = collections.Counter(outcome.split(":")[0] for outcome in cases.values())
+      found[suite] = dict(_outcomes(config, suite))
+    cases = collections.defaultdict(list)
+    for case, outcome in found[suite].items():
+      cases[outcome].append(case)
+    for outcome, some in cases.items():
+      listed = "" if outcome == "passed" else f": {', '.join(some)}"
+      logging.info("%s, %d %s%s", suite, len(some), outcome, listed)
     for what in ("failed", "passed", "left out"):
-      metrics[f"{name}_{what.replace(' ', '_')}"] = counts[what]
-    logging.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
-    reasons = collections.defaultdict(list)
-    for case, outcome in cases.items():
-      if outcome != "passed":
-        reasons[outcome].append(case)
-    for outcome, some in reasons.items():
-      logging.info("%s, %s: %s", name, outcome, ", ".join(some))
+      count = sum(len(some) for outcome, some in cases.items() if outcome.startswith(what))
+      metrics[f"{suite}_{what.replace(' ', '_')}"] = count
   os.makedirs(workdir, exist_ok=True)
   with open(os.path.join(workdir, "cases.json"), "w", encoding="utf-8") as f:
     json.dump(found, f, indent=1)
   return metrics
 
 
-def _outcomes(config: Config, name: str) -> Iterator[tuple[str, str]]:
+def _outcomes(config: Config, suite: str) -> Iterator[tuple[str, str]]:
   """Every case of a suite with what came of it: passed, "failed: …" or "left out: …"."""
-  suite = _suite(config, name)
-  for test, parameters, call in _tests(suite):
+  for test, parameters, call in _tests(_suite(config, suite)):
     for sizes in itertools.product(*(_SIZES[p] for p in parameters)):
       arguments = dict(zip(parameters, sizes))
-      case = ", ".join([test, *(f"{p}={n}" for p, n in arguments.items())])
-      yield case, _outcome(name, config.suite, test, lambda c=call, a=arguments: c(**a))
+      case = " ".join([test, *(f"{p}={n}" for p, n in arguments.items())])
+      outcome = _outcome(config.manifold, suite, test, functools.partial(call, **arguments))
+      yield case, outcome
 
 
 def _outcome(name: str, suite: str, test: str, call: Callable[[], None]) -> str:
   if lacking := [why for part, why in _LACKING.items() if part in test]:
     return f"left out: we do not have {lacking[0]}"
-  if (name, suite) == ("stiefel", "comparison") and "parallel_transport" in test:
+  if (name, suite) == ("stiefel", "agreement") and "parallel_transport" in test:
     return "left out: our transport is not Levi-Civita's"
   try:
     with warnings.catch_warnings():
@@ -164,13 +162,14 @@ def _tests(suite: Any) -> Iterator[tuple[str, list[str], Callable]]:
       yield f"{name}_vec", ["n_reps"], call
 
 
-def _suite(config: Config, name: str) -> Any:
+def _suite(config: Config, suite: str) -> Any:
   """The suite's test case, of geomstats or our twin, with its space and data."""
+  name = config.manifold
   chart = _charts()[name]
   fields = dict(data_generator=_Data(config, chart), atol=config.atol, broadcasts=False)
-  if config.suite == "twin":
+  if not config.geomstats:
     case = type("Suite", (_Twin,), fields)()
-    case.metric = _metric_class(object)(chart)
+    case.metric = _metric_class(object)(chart=chart)
     return case
   from geomstats.geometry.riemannian_metric import RiemannianMetric
   from geomstats.test_cases.geometry import riemannian_metric as cases
@@ -179,7 +178,7 @@ def _suite(config: Config, name: str) -> Any:
   space = _space(name, equip=False)
   space.equip_with_metric(metric, chart=chart)
   fields |= dict(space=space)
-  if config.suite == "laws":
+  if suite == "laws":
     case = type("Suite", (cases.RiemannianMetricTestCase,), fields | dict(broadcasts=True))()
   else:
     fields |= dict(other_space=_space(name, equip=True))
