@@ -11,8 +11,9 @@ Departures:  our manifold stands as the metric of geomstats' space, which itself
              projectors, whose metric there is twice ours.
              Left out are cases that ask for curvature tensors, Christoffel symbols or the matrix of
              the metric, which we do not have; what the two define otherwise, Stiefel's transport
-             and the injectivity radius of rotations; and what geomstats does not implement itself.
-             Each is logged with its reason, and cases.json in the run's folder has them all.
+             and the injectivity radii of rotations and planes; and what geomstats does not
+             implement itself. Each is logged with its reason, and cases.json in the run's folder
+             has them all.
 Unspecified: geomstats' tolerance, which differs from test to test; ours is `atol` for all.
 """
 
@@ -85,6 +86,7 @@ _LACKING = {
 # What we define otherwise, by manifold.
 _DIFFERENT = {
   "stiefel": {"parallel_transport": "our transport is not Levi-Civita's"},
+  "grassmann": {"injectivity_radius": "geomstats has π/2, which its metric makes π/√2"},
   "so": {"injectivity_radius": "geomstats has √3 π, but geodesics are shortest up to π alone"},
 }
 _SIZES = {"n_points": (1, 3), "n_times": (1, 4), "n_reps": (2,)}
