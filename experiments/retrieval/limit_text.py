@@ -132,7 +132,8 @@ def _recall(config, collection, rank, size) -> dict[str, float]:
   names = [f"recall@{k}" for k in config.depths]
   ids = rank(max(config.depths))
   values = metrics.evaluate_ids(judged, ids, names)
-  logging.info("%d documents: %s", size, {k: round(100 * v.mean(), 2) for k, v in values.items()})
+  shown = ", ".join(f"{name} {100 * v.mean():.2f}" for name, v in values.items())
+  logging.info("%d documents: %s", size, shown)
   return {name: 100 * float(value.mean()) for name, value in values.items()}
 
 
