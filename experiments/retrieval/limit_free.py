@@ -52,6 +52,8 @@ class Config:
   steps: int = 100_000  # at most
   patience: int = 1000  # steps without a loss lower by 1e-5
   most: int = 300  # largest n tried
+  width: int = 4  # d is rounded up to a multiple of it, with zeros, for programs to be shared
+  devices: int = 0  # on each of them a d of its own; 0 for all there are, on a CPU one a core
   seed: int = 0
 
 
@@ -73,7 +75,7 @@ VARIANTS = {
   "k3": dict(dims=tuple(range(6, 13)), k=3),
   "paper_loss": dict(dims=_DIMS),
   **{name: dict(fields, dims=_DIMS) for name, fields in _OURS.items()},
-  "smoke": dict(dims=tuple(TABLE_6), steps=50, most=3),
+  "smoke": dict(dims=tuple(TABLE_6), steps=50, most=3, width=20, devices=1),
 }
 TARGETS = (
   *(
@@ -104,7 +106,7 @@ def cpu_threads(config: Config) -> int | None:
 
 def cpu_devices(config: Config) -> int:
   """One a core, for as many d as there are."""
-  return min(len(config.dims), os.cpu_count() or 1)
+  return config.devices or min(len(config.dims), os.cpu_count() or 1)
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:
@@ -113,7 +115,7 @@ def run(config: Config, workdir: str) -> dict[str, float]:
   os.makedirs(workdir, exist_ok=True)
   program, trials = _program(config), _Trials(workdir)
   devices: queue.SimpleQueue = queue.SimpleQueue()
-  for device in jax.local_devices():
+  for device in jax.local_devices()[: config.devices or None]:
     devices.put(device)
 
   def search(d: int) -> free_embedding.Critical:
@@ -216,7 +218,7 @@ def _trial(config: Config, program: Callable, device: jax.Device, d: int, n: int
   grain = 1 if config.warm else 8 if config.k == 2 else 4
   size = -(-n // grain) * grain
   labels = free_embedding.labels_of(free_embedding.subsets(size, config.k), size)
-  width = d if config.geometry == "box" else -(-d // 4) * 4
+  width = d if config.geometry == "box" else -(-d // config.width) * config.width
   key = jax.random.key(config.seed)
   numbers = (np.int32(x) for x in (d, n, math.comb(n, config.k)))
   key, *arrays = jax.device_put((key, *numbers, labels), device)

@@ -140,11 +140,11 @@ def boxes_of(dim: int, learning_rate: float, *, temperature: Scalar) -> Model:
 
 
 def narrowed(model: Model, dim: Array) -> Model:
-  """The model of `dim` ≤ d numbers a vector among the first of its d, so that one program serves all.
+  """The model of the first `dim` ≤ d numbers of each vector: one program for every dim.
 
-  The others start at 0, and stay there: neither gradients nor steps leave the subspace. Of `unit`,
-  and of manifolds whose coordinate subspaces are geodesic; in `unit` of several vectors, `dim`
-  counts the numbers of one.
+  The others start at 0, and stay there: neither gradients nor steps leave the subspace. This is so
+  of `unit`, and of manifolds whose coordinate subspaces are geodesic, but not of boxes. Of several
+  vectors in `unit`, `dim` counts the numbers of each.
   """
 
   def init(key: Key, m: int, n: int) -> PyTree:
