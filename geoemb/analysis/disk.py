@@ -19,8 +19,8 @@ import numpy as np
 from matplotlib import cm, collections, colors, figure, patches, path
 from matplotlib.backends import backend_agg
 
+from geoemb.data import files
 from geoemb.manifolds import base, halfspace, horospherical, klein, lorentz
-from geoemb.tables import embedding
 from geoemb.typing import ArrayLike
 
 _INK, _SOFT, _RIM, _PLANE = "#1d2b36", "#66757f", "#aab6be", "#f6f8f9"
@@ -100,7 +100,7 @@ def save(fig: figure.Figure, stem: str | os.PathLike) -> None:
   plain = {"svg.hashsalt": "geoemb", "svg.fonttype": "none"}
   with matplotlib.rc_context(plain):
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-      embedding.replace(
+      files.replace(
         f"{os.fspath(stem)}.{kind}",
         lambda file: fig.savefig(file, format=kind, metadata=metadata),
       )

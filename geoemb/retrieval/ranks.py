@@ -32,6 +32,7 @@ import numpy as np
 from absl import logging
 
 from geoemb.manifolds import base
+from geoemb.retrieval import intervals
 from geoemb.typing import ArrayLike
 
 _HOST_BLOCK = 16  # sources at a time and thread, at most; more do not make it faster
@@ -41,7 +42,6 @@ _HOST_SCORES = 1 << 22  # 32 MB of scores a thread, at most
 _HOST_PRODUCT = 1 << 18
 _DEVICE_SCORES = 1 << 25
 _OVERLAPS = 1 << 20  # compared at a time and thread
-_PAIRS = 1 << 14  # distances per call; a fixed number, so that the call is compiled once
 
 
 class Ranks(NamedTuple):
@@ -187,63 +187,16 @@ class _Targets(NamedTuple):
 
 
 class _Scores(NamedTuple):
-  """Intervals that hold the scores of a table: a monotone function of distance, by inner products.
+  """What ranks the rows of a table."""
 
-  low(u, n) = query[u] · key[:, n] and high(u, n) = low(u, n) + reach[u] size[n].
-  """
-
-  query: np.ndarray  # [n, k + 1]
-  key: np.ndarray  # [k + 1, n]
-  reach: np.ndarray  # [n]
-  size: np.ndarray  # [n]
+  at: intervals.Intervals  # of queries and table
   point: np.ndarray  # [n] ids of the table's distinct rows: equal points tie without a distance
   nodes: np.ndarray  # [n] 0 … n − 1
-  dist: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of queries u [p] and nodes v [p], [p]
 
 
 def _scores(m, table, queries):
-  with jax.enable_x64(True):
-    m = jax.tree.map(lambda c: jnp.asarray(c, jnp.float64), m)
-    points = jnp.asarray(queries), jnp.asarray(table)
-    query, key = map(np.array, _features(m, *points))
-  if not (np.isfinite(query).all() and np.isfinite(key).all()):
-    raise ValueError("the table lies too far out: its scores overflow float64")
-  scale = np.abs(key).max(axis=0)
-  scale[scale == 0] = 1
-  query, key = query * scale, key / scale
-  # A dot product of k terms errs by less than k/2 eps Σ |qᵢ kᵢ|, and a feature by a few eps.
-  error = (key.shape[1] + 16) * np.finfo(np.float64).eps * np.abs(query).sum(axis=1)
-  size = np.abs(key).max(axis=1)
-
-  def dist(u, v):
-    out = np.empty(len(u))
-    with jax.enable_x64(True):  # a setting of the calling thread
-      for start in range(0, len(u), _PAIRS):
-        part = slice(start, start + _PAIRS)
-        pad = (0, _PAIRS - len(u[part]))
-        d = _distances(m, *points, np.pad(u[part], pad), np.pad(v[part], pad))
-        out[part] = np.asarray(d)[: len(u[part])]
-    return out
-
-  return _Scores(
-    query=np.concatenate([query, -error[:, None]], axis=1),
-    key=np.ascontiguousarray(np.concatenate([key, size[:, None]], axis=1).T),
-    reach=2 * error,
-    size=size,
-    point=np.unique(table, axis=0, return_inverse=True)[1].reshape(-1),
-    nodes=np.arange(len(table)),
-    dist=dist,
-  )
-
-
-@jax.jit
-def _features(m, queries, table):
-  return m.query(queries), m.key(table)
-
-
-@jax.jit
-def _distances(m, queries, table, u, v):
-  return m.dist(queries[u], table[v])
+  point = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
+  return _Scores(intervals.make(m, queries, table), point, np.arange(len(table)))
 
 
 def _count_on_host(scores, targets, hidden, us, ranks, block, tell):
@@ -274,11 +227,11 @@ def _count_on_host(scores, targets, hidden, us, ranks, block, tell):
 
 def _low(scores, u, out):
   """Lower ends of the scores of the queries u, [len(u), n]: a view of `out`."""
-  query, out = scores.query[u], out[: len(u)]
+  query, out = scores.at.query[u], out[: len(u)]
   step = max(64, _HOST_PRODUCT // query.size)
   for start in range(0, out.shape[1], step):
     part = slice(start, start + step)
-    np.matmul(query, scores.key[:, part], out=out[:, part])
+    np.matmul(query, scores.at.key[:, part], out=out[:, part])
   return out
 
 
@@ -287,15 +240,15 @@ def _count_row(scores, targets, hidden, u, row, ranks, overlaps):
   first, last = targets.start[u], targets.start[u + 1]
   v = targets.ids[first:last]
   v_low = row[v]
-  v_high = v_low + scores.reach[u] * scores.size[v]
+  v_high = v_low + scores.at.reach[u] * scores.at.size[v]
   row[hidden.ids[hidden.start[u] : hidden.start[u + 1]]] = np.inf
   row[u] = np.inf
   within = row <= v_high.max()
   if np.count_nonzero(within) < len(row) // 8:  # a trained table: a handful
     near = np.flatnonzero(within)
-    low, high = row[near], row[near] + scores.reach[u] * scores.size[near]
+    low, high = row[near], row[near] + scores.at.reach[u] * scores.at.size[near]
   else:
-    near, low, high = slice(None), row, row + scores.reach[u] * scores.size
+    near, low, high = slice(None), row, row + scores.at.reach[u] * scores.at.size
   # First all of `high`, then all of `low`: each fits a cache that both do not.
   nearer = [np.count_nonzero(high < a) for a in v_low]
   reached = [np.count_nonzero(low <= b) for b in v_high]
@@ -315,8 +268,8 @@ def _count_row(scores, targets, hidden, u, row, ranks, overlaps):
 def _compare(scores, targets, edge, u, node, ranks):
   """Adds nodes whose scores overlap that of an edge's target to its rank, by their distances."""
   edges, index = np.unique(edge, return_index=True)
-  d_target = scores.dist(u[index], targets.ids[edges])[np.searchsorted(edges, edge)]
-  d = scores.dist(u, node)
+  d_target = scores.at.dist(u[index], targets.ids[edges])[np.searchsorted(edges, edge)]
+  d = scores.at.dist(u, node)
   np.add.at(ranks, edge, (d < d_target) + 0.5 * (d == d_target))
 
 
@@ -326,7 +279,7 @@ def _count_on_device(scores, targets, hidden, us, ranks, block, tell):
   left = []
   us = us[np.argsort(np.diff(targets.start)[us], kind="stable")]  # so that little is padding
   with jax.enable_x64(True):
-    arrays = jax.device_put((scores.query, scores.key, scores.reach, scores.size))
+    arrays = jax.device_put((scores.at.query, scores.at.key, scores.at.reach, scores.at.size))
     for start in range(0, len(us), block):
       part = us[start : start + block]
       u = np.pad(part, (0, block - len(part)), mode="edge")

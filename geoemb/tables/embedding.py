@@ -8,14 +8,13 @@
 Coordinates are those of the manifold's chart (spatial ones for "lorentz"); distances are float64.
 """
 
-import contextlib
 import dataclasses
 import difflib
 import functools
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO
 
 import jax
@@ -24,6 +23,7 @@ import numpy as np
 from absl import logging
 
 from geoemb import manifolds
+from geoemb.data import files
 
 _MAX_NAMES = 1 << 28  # bytes of names as a numpy array of strings; more are saved as one text
 
@@ -70,10 +70,10 @@ class Embedding:
         KeyedVectors.load_word2vec_format(path). It has no room for spaces in names: they become
         "_". Its similarity is the cosine of coordinates, which is not the manifold's distance.
     """
-    replace(os.path.join(workdir, "embedding.npz"), self._write_npz)
-    replace(os.path.join(workdir, "embedding.tsv"), self._write_tsv)
+    files.replace(os.path.join(workdir, "embedding.npz"), self._write_npz)
+    files.replace(os.path.join(workdir, "embedding.tsv"), self._write_tsv)
     if word2vec:
-      replace(os.path.join(workdir, "embedding.w2v.txt"), self._write_word2vec)
+      files.replace(os.path.join(workdir, "embedding.w2v.txt"), self._write_word2vec)
 
   def nearest(self, name: str, k: int = 10) -> list[tuple[str, float]]:
     """The k other points nearest to a name's, with their distances, nearest first."""
@@ -183,17 +183,3 @@ class Embedding:
 @functools.partial(jax.jit, static_argnums=(0,))
 def _dist(name, c, x, y):
   return manifolds.make(name, c).dist(x, y)
-
-
-def replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
-  """Writes a file beside `path` and moves it there once it is safely on disk."""
-  try:
-    with open(path + ".tmp", "wb") as file:
-      write(file)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      os.unlink(path + ".tmp")
-    raise
