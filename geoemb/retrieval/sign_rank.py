@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
-import scipy.sparse.linalg
 
 from geoemb.typing import ArrayLike
 
@@ -24,7 +23,8 @@ def forster(relevant: ArrayLike) -> float:
   Near 1 where nearly all documents are irrelevant; √n for a Hadamard matrix.
   """
   signs = np.where(_checked(relevant), 1.0, -1.0)
-  return math.sqrt(signs.size) / float(np.linalg.norm(signs, ord=2))
+  gram = signs @ signs.T if signs.shape[0] < signs.shape[1] else signs.T @ signs
+  return math.sqrt(signs.size / float(np.linalg.eigvalsh(gram)[-1]))
 
 
 def by_margin(relevant: ArrayLike, margin: float) -> float:
@@ -112,15 +112,16 @@ def _most_arcs(rows: np.ndarray) -> int:
 
 
 def _spectral_order(rows: np.ndarray) -> np.ndarray:
-  """Component by component, by the Laplacian's second eigenvector."""
-  counts = rows.astype(np.float64)
-  common = counts.T @ counts
-  np.fill_diagonal(common, 0)
-  parts, part = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_matrix(common))
+  """Component by component, by the second eigenvector of the Laplacian of common queries."""
+  counts = scipy.sparse.csr_matrix(rows, dtype=np.float64)
+  common = (counts.T @ counts).tocsr()
+  parts, part = scipy.sparse.csgraph.connected_components(common, directed=False)
   order = []
   for p in range(parts):
     ids = np.flatnonzero(part == p)
-    laplacian = np.diag(common[np.ix_(ids, ids)].sum(axis=1)) - common[np.ix_(ids, ids)]
+    weights = common[ids][:, ids].toarray()
+    np.fill_diagonal(weights, 0)
+    laplacian = np.diag(weights.sum(axis=1)) - weights
     second = np.linalg.eigh(laplacian)[1][:, min(1, len(ids) - 1)]
     order.append(ids[np.argsort(second, kind="stable")])
   return np.concatenate(order)
