@@ -97,7 +97,7 @@ def _gaps(n: int, k: int, dtype: str, block: int) -> tuple[float, float]:
 
     def one(ids: Array) -> Array:
       q = stored(cyclic_polytope.queries(angles[ids]))
-      is_relevant = (ids[..., None] == jnp.arange(n)).any(axis=-2)
+      is_relevant = (ids[..., None] == jnp.arange(n, dtype=ids.dtype)).any(axis=-2)
       return free_embedding.gap(q @ x.T, jnp.where(is_relevant, 1, -1))
 
     return jax.lax.map(one, rows)

@@ -8,18 +8,13 @@ whose documents all are loses 0. One value a query, [...], summed over its docum
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.typing import Array, Scalar
 
 
-def _masked(scores: Array, keep: Array, sign: int = 1) -> Array:
-  """±scores where `keep`, and half the least number elsewhere: finite, and no rival to a score."""
-  return jnp.where(keep, sign * scores, float(jnp.finfo(scores.dtype).min) / 2)
-
-
-def _soft_max(scores: Array, keep: Array, temperature: Scalar, sign: int = 1) -> Array:
-  """T log Σ exp(±s/T) over what is kept, [...]; half the least number for nothing."""
-  z = jax.nn.logsumexp(_masked(scores / temperature, keep, sign), axis=-1)
-  return jnp.where(keep.any(axis=-1), temperature * z, float(jnp.finfo(scores.dtype).min) / 2)
+def _masked(z: Array, keep: Array) -> Array:
+  """What is kept of z, and half the least number elsewhere: finite, and no rival to any score."""
+  return jnp.where(keep, z, float(jnp.finfo(z.dtype).min) / 2)
 
 
 def infonce(scores: Array, labels: Array, *, temperature: Scalar) -> Array:
@@ -32,11 +27,9 @@ def infonce(scores: Array, labels: Array, *, temperature: Scalar) -> Array:
     labels: [..., n] in {1, −1, 0}.
     temperature: T.
   """
-  z = scores / temperature
-  log_z = jax.nn.logsumexp(_masked(z, labels != 0), axis=-1)
-  positive = labels > 0
-  count = jnp.sum(positive, axis=-1).astype(z.dtype)
-  return count * jnp.where(count > 0, log_z, 0) - jnp.sum(jnp.where(positive, z, 0), axis=-1)
+  z = numerics.finite(scores / temperature)
+  log_z = jax.nn.logsumexp(_masked(z, labels != 0), axis=-1, keepdims=True)
+  return numerics.finite(jnp.sum(jnp.where(labels > 0, log_z - z, 0), axis=-1))
 
 
 def sigmoid(scores: Array, labels: Array, *, scale: Scalar, bias: Scalar) -> Array:
@@ -51,8 +44,8 @@ def sigmoid(scores: Array, labels: Array, *, scale: Scalar, bias: Scalar) -> Arr
     bias: added to them.
   """
   y = labels.astype(scores.dtype)
-  loss = jax.nn.softplus(-y * (scale * scores + bias))
-  return jnp.sum(jnp.where(y != 0, loss, 0), axis=-1)
+  loss = jax.nn.softplus(-y * numerics.finite(scale * scores + bias))
+  return numerics.finite(jnp.sum(jnp.where(y != 0, loss, 0), axis=-1))
 
 
 def top_k_hinge(scores: Array, labels: Array, *, margin: Scalar, temperature: Scalar) -> Array:
@@ -69,8 +62,8 @@ def top_k_hinge(scores: Array, labels: Array, *, margin: Scalar, temperature: Sc
     margin: ≥ 0.
     temperature: T > 0.
   """
-  both = (labels > 0).any(axis=-1) & (labels < 0).any(axis=-1)
-  above = _soft_max(scores, labels < 0, temperature)
-  below = _soft_max(scores, labels > 0, temperature, sign=-1)
-  gap = jnp.where(both, above, 0) + jnp.where(both, below, 0) + margin
-  return jnp.where(both, temperature * jax.nn.softplus(gap / temperature), 0)
+  z = numerics.finite(scores / temperature)
+  both = (labels > 0).any(axis=-1, keepdims=True) & (labels < 0).any(axis=-1, keepdims=True)
+  most = lambda z, keep: jax.nn.logsumexp(_masked(z, keep & both), axis=-1)
+  gap = numerics.finite(most(z, labels < 0) + most(-z, labels > 0) + margin / temperature)
+  return jnp.where(both[..., 0], numerics.finite(temperature * jax.nn.softplus(gap)), 0)

@@ -4,7 +4,7 @@ Queries and documents are parameters, fitted to the judgments by gradient descen
 at once. What no fit reaches no encoder with this geometry, size and loss can be expected to reach.
 Judgments are labels [m, n] of m queries by n documents: 1 relevant, −1 irrelevant, 0 absent. Absent
 rows and columns are padding, so that problems of many sizes share one compiled program.
-Source: [weller2025limit] §4 and its code.
+Source: [weller2025limit] and its code.
 """
 
 import itertools

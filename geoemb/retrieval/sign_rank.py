@@ -2,7 +2,7 @@
 
 Judgments are relevant [m, n] bool. Dimension is the least d for which vectors of d numbers, queries
 and documents, rank by inner product all relevant above all irrelevant documents, for every query:
-the "row-order-preserving rank" of [weller2025limit] §3, between sign-rank(2R − 1) − 1 and the
+the "row-order-preserving rank" of [weller2025limit], between sign-rank(2R − 1) − 1 and the
 sign-rank itself.
 """
 
