@@ -88,9 +88,9 @@ TARGETS = (
   harness.Target("Table 6", "table6", "cubic_r2", 0.999, tol=0.001),
   *(harness.Target("Three relevant documents", "k3", f"n_d{d}") for d in range(6, 13)),
   *(
-    harness.Target("Other losses and geometries", variant, f"n_d{d}")
-    for variant in _OURS
+    harness.Target(f"Losses and geometries, d = {d}", variant, f"n_d{d}")
     for d in _DIMS
+    for variant in _OURS
   ),
 )
 
@@ -157,7 +157,8 @@ def _check(config: Config) -> None:
     raise ValueError(f"the curve is of unit vectors of at least 2k = {2 * config.k} numbers")
 
 
-def _model(config: Config, d: int) -> free_embedding.Model:
+def _model(config: Config, d: int, count: Array) -> free_embedding.Model:
+  """The model of d numbers; `count` documents are on the curve that it may start from."""
   lr = config.lr
   if config.geometry == "box":
     return free_embedding.boxes_of(d, lr, temperature=0.1)
@@ -169,14 +170,14 @@ def _model(config: Config, d: int) -> free_embedding.Model:
   if config.geometry != "unit":
     return free_embedding.on_manifold(manifolds.make(config.geometry), d, lr, scale=d**-0.5)
   model = free_embedding.unit(d, lr)
-  return model._replace(init=_on_curve(config, model, d)) if config.warm else model
+  return model._replace(init=_on_curve(config, model, d, count)) if config.warm else model
 
 
-def _on_curve(config: Config, model: free_embedding.Model, d: int) -> Callable:
+def _on_curve(config: Config, model: free_embedding.Model, d: int, count: Array) -> Callable:
   """A start from the cyclic polytope, a little off it: the other coordinates would stay 0."""
 
   def init(key: Key, m: int, n: int) -> tuple[Array, Array]:
-    t = cyclic_polytope.angles(n)
+    t = jnp.arange(n, dtype=jnp.float32) * (2 * math.pi / count)
     relevant = free_embedding.subsets(n, config.k)
     start = cyclic_polytope.queries(t[relevant]), cyclic_polytope.documents(t, config.k)
     pad = lambda x: jnp.pad(x, ((0, 0), (0, d - x.shape[-1])))
@@ -201,7 +202,7 @@ def _program(config: Config) -> Callable:
 
   @functools.partial(jax.jit, static_argnums=1, compiler_options=options)
   def trial(key: Key, width: int, d: Array, n: Array, m: Array, labels: Array) -> tuple:
-    model = _model(config, width)
+    model = _model(config, width, n.astype(jnp.float32))
     if config.geometry != "box":
       each = config.vectors if config.geometry == "maxsim" else 1
       model = free_embedding.narrowed(model, d // each)
@@ -216,7 +217,7 @@ def _program(config: Config) -> Callable:
 
 def _trial(config: Config, program: Callable, device: jax.Device, d: int, n: int) -> dict:
   """Fits all k-subsets of n documents in d numbers, on the device."""
-  grain = 1 if config.warm else 8 if config.k == 2 else 4
+  grain = 8 if config.k == 2 else 4
   size = -(-n // grain) * grain
   labels = free_embedding.labels_of(free_embedding.subsets(size, config.k), size)
   width = d if config.geometry == "box" else -(-d // config.width) * config.width
