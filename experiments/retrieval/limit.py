@@ -83,6 +83,11 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     raise ValueError(
       f"most must be positive and queries not negative, got {config.most} and {config.queries}"
     )
+  if not config.temperature > 0 or not config.lr > 0 or config.steps < 1:
+    raise ValueError(
+      f"temperature, lr and steps must be positive, got {config.temperature}, {config.lr} and "
+      f"{config.steps}"
+    )
   os.makedirs(workdir, exist_ok=True)
   relevant = _matrix(_load(config), config)
   rows = _distinct(relevant, config)

@@ -91,7 +91,7 @@ def _gaps(n: int, k: int, dtype: str, block: int) -> tuple[float, float]:
   @jax.jit
   def scored(rows: Array) -> Array:
     angles = cyclic_polytope.angles(n, jnp.float64)
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = "float32" if dtype == "bfloat16" else dtype
     stored = lambda x: x.astype(dtype).astype(wide)
     x = stored(cyclic_polytope.documents(angles, k))
 

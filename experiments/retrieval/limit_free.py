@@ -151,6 +151,11 @@ def _check(config: Config) -> None:
     raise ValueError(f"objective must be infonce, sigmoid or hinge, got {config.objective!r}")
   if not config.dims or min(config.dims) < 2 or config.k < 1:
     raise ValueError(f"dims must be 2 or more and k positive, got {config.dims} and {config.k}")
+  if not config.temperature > 0 or not config.lr > 0 or config.steps < 1:
+    raise ValueError(
+      f"temperature, lr and steps must be positive, got {config.temperature}, {config.lr} and "
+      f"{config.steps}"
+    )
   if config.most <= config.k:
     raise ValueError(f"most must exceed k = {config.k}, got {config.most}")
   if config.warm and (config.geometry != "unit" or min(config.dims) < 2 * config.k):
