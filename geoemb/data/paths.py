@@ -1,10 +1,17 @@
-"""Where data that we may not ship is looked for."""
+"""Where data that we may not ship is looked for, and where what takes long to compute is kept."""
 
 import os
 
 VARIABLE = "GEOEMB_DATA"
+CACHE = "GEOEMB_CACHE"
 
 
 def root(argument: str | os.PathLike | None = None) -> str:
   """The folder of data sets: the argument, else $GEOEMB_DATA, else ./data."""
   return os.fspath(argument or os.environ.get(VARIABLE) or "data")
+
+
+def cache() -> str:
+  """The folder of results that may be deleted: $GEOEMB_CACHE, else the user's own cache."""
+  user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+  return os.environ.get(CACHE) or os.path.join(user, "geoemb")

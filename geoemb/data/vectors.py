@@ -1,0 +1,165 @@
+"""Vectors that some encoder made of texts: documents with queries, or pairs with scores.
+
+An .npz file holds either kind, its arrays floating and with rows of one length:
+
+  documents  c [n, d], q [m, d]; and, where judgements name them, doc_ids [n] and query_ids [m]
+             (row numbers otherwise)
+  pairs      a [n, d], b [n, d], score [n], the similarity that people gave them; and, if reducers
+             are to be fitted on others, fit [k, d]
+
+"scifact" names the vectors of all-MiniLM-L6-v2 [wang2020minilm] for SciFact,
+384-dimensional, 5,183 documents and 1,109 queries; "stsb" those for the sentences of the STS
+Benchmark's test split [cer2017stsb], 1,379 pairs. Neither is shipped.
+"""
+
+import os
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from geoemb.data import beir, paths, qrels
+
+FILES = {"scifact": "scifact/minilm_f16.npz", "stsb": "stsb/minilm_f16.npz"}
+
+
+class Documents(NamedTuple):
+  """Vectors of documents and queries, and who is relevant for what."""
+
+  doc_ids: list[str]
+  c: np.ndarray  # [n, d] float32
+  query_ids: list[str]  # of all queries
+  q: np.ndarray  # [m, d] float32
+  qrels: qrels.Qrels  # of some of the queries; empty if there are no judgements
+
+
+class Pairs(NamedTuple):
+  """Vectors of pairs of texts, and how similar people find them."""
+
+  a: np.ndarray  # [n, d] float32
+  b: np.ndarray  # [n, d] float32
+  score: np.ndarray  # [n]
+  fit: np.ndarray  # [k, d] float32 vectors to fit reducers on; a and b if the file has none
+
+
+def load(
+  name: str, judgements: str = "", *, root: str | os.PathLike | None = None
+) -> Documents | Pairs:
+  """The vectors of a name in FILES, or of a file.
+
+  Args:
+    name: a key of FILES, or a path.
+    judgements: file of judgements for a file of documents; see `qrels`.
+    root: folder of data sets.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is not as described above; a vector is zero or not finite; ids occur twice;
+      a judgement names an unknown one.
+  """
+  path = os.path.join(paths.root(root), FILES[name]) if name in FILES else os.fspath(name)
+  if not os.path.exists(path):
+    hint = f"; name the folder that has {FILES[name]} in {paths.VARIABLE}" if name in FILES else ""
+    raise FileNotFoundError(f"{path} not found{hint}")
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+  except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
+    raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
+  if {"a", "b", "score"} <= arrays.keys():
+    return _pairs(path, arrays)
+  if not {"c", "q"} <= arrays.keys():
+    raise ValueError(f"{path} must hold c and q, or a, b and score; it holds {sorted(arrays)}")
+  c, q = _check(path, "c", arrays["c"]), _check(path, "q", arrays["q"])
+  _same(path, c=c, q=q)
+  if name == "scifact":
+    texts = beir.load("scifact", root=root)
+    ids = texts.doc_ids, texts.query_ids
+    found = texts.qrels if not judgements else qrels.read(judgements)
+  else:
+    ids = _ids(path, arrays, "doc_ids", len(c)), _ids(path, arrays, "query_ids", len(q))
+    found = qrels.read(judgements) if judgements else {}
+  for side, known, asked in (
+    ("query", ids[1], found),
+    ("document", ids[0], [doc for row in found.values() for doc in row]),
+  ):
+    if unknown := set(asked) - set(known):
+      raise ValueError(
+        f"{judgements or name} judges {len(unknown)} unknown {side} ids, such as {min(unknown)!r}; "
+        f"{path} has {known[0]!r} … {known[-1]!r}"
+      )
+  return Documents(ids[0], c, ids[1], q, found)
+
+
+def twin(n: int = 400, m: int = 40, d: int = 64, *, seed: int = 0) -> Documents:
+  """Generated documents that are like an encoder's: topics, a mean, a decaying spectrum.
+
+  Query i is a noisy document i, which alone is relevant for it.
+  """
+  if not 0 < m <= n:
+    raise ValueError(f"m must be between 1 and {n}, got {m}")
+  rng = np.random.default_rng(seed)
+  spectrum = (1 + np.arange(d)) ** -0.5
+  turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
+  topics = rng.standard_normal((max(2, n // 20), d))
+  at = rng.integers(len(topics), size=n)
+  c = (topics[at] + 0.7 * rng.standard_normal((n, d))) * spectrum
+  c[:, 0] += 1
+  q = c[:m] + 0.5 * rng.standard_normal((m, d)) * spectrum
+  c, q = (_unit(x @ turn).astype(np.float32) for x in (c, q))
+  ids = [str(i) for i in range(n)]
+  return Documents(ids, c, ids[:m], q, {i: {i: 1} for i in ids[:m]})
+
+
+def twin_pairs(n: int = 200, d: int = 64, *, seed: int = 0) -> Pairs:
+  """Generated pairs, whose scores are noisy cosines."""
+  c = twin(2 * n, 1, d, seed=seed).c
+  rng = np.random.default_rng(seed)
+  mix = rng.random((n, 1)).astype(np.float32)
+  a, b = c[:n], _unit(mix * c[:n] + (1 - mix) * c[n:])
+  return Pairs(a, b, np.sum(a * b, axis=1) + 0.05 * rng.standard_normal(n), c)
+
+
+def _pairs(path, arrays):
+  a, b = _check(path, "a", arrays["a"]), _check(path, "b", arrays["b"])
+  fit = _check(path, "fit", arrays["fit"]) if "fit" in arrays else np.concatenate([a, b])
+  _same(path, a=a, b=b, fit=fit)
+  score = np.asarray(arrays["score"])
+  if score.shape != (len(a),) or len(a) != len(b) or not np.isfinite(score).all():
+    raise ValueError(
+      f"{path}: a, b and score must have as many finite rows, got {len(a)}, {len(b)} and "
+      f"{list(score.shape)}"
+    )
+  return Pairs(a, b, score, fit)
+
+
+def _check(path, name, x):
+  if x.ndim != 2 or not x.size or x.dtype.kind != "f":
+    raise ValueError(f"{path}: {name} must be floating [n, d], got {x.dtype} {list(x.shape)}")
+  x = x.astype(np.float32)
+  for what, bad in (
+    ("not finite", ~np.isfinite(x).all(axis=1)), ("zero", ~x.any(axis=1))
+  ):  # fmt: skip
+    if bad.any():
+      first = np.flatnonzero(bad)[0]
+      raise ValueError(f"{path}: {bad.sum()} vectors of {name} are {what}, first {first}")
+  return x
+
+
+def _same(path, **parts):
+  if len({x.shape[1] for x in parts.values()}) > 1:
+    sizes = ", ".join(f"{name} {x.shape[1]}" for name, x in parts.items())
+    raise ValueError(f"{path}: vectors must have the same number of coordinates, got {sizes}")
+
+
+def _ids(path, arrays, name, n):
+  if name not in arrays:
+    return [str(i) for i in range(n)]
+  ids = [str(i) for i in arrays[name].ravel()]
+  if len(ids) != n or len(set(ids)) != n:
+    raise ValueError(f"{path}: {name} must be {n} different ids, got {len(set(ids))} of {len(ids)}")
+  return ids
+
+
+def _unit(x):
+  return x / np.linalg.norm(x, axis=1, keepdims=True)
