@@ -223,6 +223,7 @@ def _program(config: Config) -> Callable:
 def _trial(config: Config, program: Callable, device: jax.Device, d: int, n: int) -> dict:
   """Fits all k-subsets of n documents in d numbers, on the device."""
   grain = 8 if config.k == 2 else 4
+  grain *= 2 if n <= 4 * grain else 1  # where a trial takes less time than to compile it
   size = -(-n // grain) * grain
   labels = free_embedding.labels_of(free_embedding.subsets(size, config.k), size)
   width = d if config.geometry == "box" else -(-d // config.width) * config.width

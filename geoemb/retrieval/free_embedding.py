@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from geoemb import numerics
 from geoemb.boxes import box as boxes
 from geoemb.boxes import volume
 from geoemb.losses import relevance
 from geoemb.manifolds import Manifold, euclidean
 from geoemb.optim import radam
+from geoemb.retrieval import maxsim
 from geoemb.typing import Array, Key, PyTree, Scalar
 
 
@@ -55,6 +55,11 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
   return radam.radam(learning_rate, euclidean.manifold())
 
 
+def _unit(x: Array) -> Array:
+  """Rows over their norms, in fewer operations than `numerics.unit`, which minds 0 and overflow."""
+  return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True))
+
+
 def unit(dim: int, learning_rate: float, *, vectors: int = 1) -> Model:
   """Unit vectors by inner product, normalised after each step of Adam: the paper's model.
 
@@ -62,14 +67,14 @@ def unit(dim: int, learning_rate: float, *, vectors: int = 1) -> Model:
     dim: d, the numbers of a document in all.
     learning_rate: of Adam.
     vectors: t; with more than one, a query and a document have t unit vectors of d/t numbers each,
-      and score Σ_i max_j q_i·x_j [khattab2020colbert].
+      and score by `maxsim`.
 
   Raises:
     ValueError: t does not divide d.
   """
   if vectors < 1 or dim % vectors:
     raise ValueError(f"vectors must divide dim, got {vectors} and {dim}")
-  unit = lambda params: jax.tree.map(numerics.unit, params)
+  unit = lambda params: jax.tree.map(_unit, params)
 
   def init(key: Key, m: int, n: int) -> tuple[Array, Array]:
     shape = (dim,) if vectors == 1 else (vectors, dim // vectors)
@@ -80,7 +85,7 @@ def unit(dim: int, learning_rate: float, *, vectors: int = 1) -> Model:
     q, x = params
     if vectors == 1:
       return q @ x.T
-    return jnp.sum(jnp.max(jnp.einsum("mie,nje->mnij", q, x), axis=-1), axis=-1)
+    return jax.vmap(jax.vmap(maxsim.maxsim, (None, 0)), (0, None))(q, x)
 
   return Model(init, score, _adam(learning_rate), unit)
 
