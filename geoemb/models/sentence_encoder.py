@@ -213,7 +213,7 @@ def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
     ValueError: a file is damaged, or the model has parts that are not known here.
     ImportError: safetensors or tokenizers are not installed.
   """
-  folder = _minilm() if model == "minilm" else os.fspath(model)
+  folder = minilm_folder() if model == "minilm" else os.fspath(model)
   if not os.path.isdir(folder):
     raise FileNotFoundError(f'{folder} not found: name a model\'s folder, or "minilm"')
   inner, head, used = _modules(folder)
@@ -230,7 +230,12 @@ def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
   return SentenceEncoder(network, params, tokenizer, head, _digest(used))
 
 
-def _minilm() -> str:
+def minilm_folder() -> str:
+  """Where the package with all-MiniLM-L6-v2 has the model.
+
+  Raises:
+    FileNotFoundError: it is not installed.
+  """
   spec = importlib.util.find_spec(MINILM)
   if spec is None or not spec.origin:
     raise FileNotFoundError(
