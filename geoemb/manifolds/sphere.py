@@ -157,9 +157,9 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """
   c = jnp.asarray(c, x.dtype)
   cosine = c * numerics.dots(_point(x, c), _point(y, c))
-  floor = jnp.asarray(0.5 * numerics.noise(x.dtype), x.dtype)
-  chord = numerics.safe_sqrt(0.5 * (1 - cosine), floor)
-  return 2 / jnp.sqrt(c) * numerics.atan2(chord, numerics.safe_sqrt(0.5 * (1 + cosine), floor))
+  end = 1 - numerics.noise(x.dtype)
+  cosine = jnp.where(jnp.abs(cosine) > end, jnp.sign(cosine), cosine)
+  return numerics.arccos(cosine) / jnp.sqrt(c)
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
@@ -195,6 +195,19 @@ def broken(x: Array, *, c: Scalar = 1.0) -> Array:
   """Where RULE does not hold but for rounding, 16 eps, [...] bool."""
   c = jnp.asarray(c, x.dtype)
   return ~(jnp.abs(jnp.sqrt(c) * numerics.safe_norm(x) - 1) < 16 * numerics.eps(x.dtype))
+
+
+SIGN = 1  # of the sectional curvature
+
+
+def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent at the pole, [..., d + 1], of coordinates w [..., d] in an orthonormal frame."""
+  return jnp.concatenate([jnp.zeros_like(w[..., :1]), w], axis=-1)
+
+
+def to_frame(v: Array, *, c: Scalar = 1.0) -> Array:
+  """Coordinates in that frame of the tangent v at the pole, [..., d]."""
+  return v[..., 1:]
 
 
 def manifold(c: Scalar = 1.0) -> base.Manifold:

@@ -40,6 +40,39 @@ def test_the_volume_element_is_that_of_the_metric():
       np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
+def test_frames_are_orthonormal():
+  charts = {**CHARTS, "sphere": manifolds.make("sphere", C)}
+
+  @quick_jit
+  def compute():
+    out = {}
+    for name, m in charts.items():
+      dim = {"product": 5, "gaussian": 2 * DIM}.get(name, DIM)
+      x = m.random(jax.random.key(0), (), 5 if name == "product" else DIM, scale=0.4)
+      assert m.dimension(x) == dim
+      frame = m.from_frame(x, jnp.eye(dim, dtype=x.dtype))
+      out[name] = m.inner(x, frame[:, None], frame), m.to_frame(x, frame)
+    return out
+
+  for name, both in compute().items():
+    for found in both:
+      np.testing.assert_allclose(found, np.eye(len(found)), atol=1e-6, err_msg=name)
+
+
+def test_curvatures():
+  for name in manifolds.NAMES:
+    sign = {"euclidean": 0, "sphere": -1}.get(name, 1)
+    np.testing.assert_allclose(manifolds.make(name, C).bend(), sign * C, rtol=1e-6)
+  assert CHARTS["round stereographic"].bend() < 0
+
+
+def test_what_has_no_frame_or_curvature_says_so():
+  with pytest.raises(ValueError, match="constant curvature, got 'h2 x e1'"):
+    manifolds.make("h2 x e1").bend()
+  with pytest.raises(ValueError, match="points are vectors, got spd"):
+    manifolds.make("spd").dimension(jnp.eye(2))
+
+
 def test_injectivity_radii():
   for name in ("lorentz", "poincare", "euclidean", "halfspace", "gaussian"):
     assert manifolds.make(name, C).injectivity_radius == math.inf
@@ -50,6 +83,23 @@ def test_injectivity_radii():
   mixed = product.manifold("s2 x h3 x s2", (C, 1.0, 0.1), weights=(4, 1, 1))
   np.testing.assert_allclose(mixed.injectivity_radius, 2 * half, rtol=1e-6)
   assert 2 * half < np.pi / math.sqrt(0.1)
+  np.testing.assert_allclose(manifolds.make("stiefel").injectivity_radius, 0.89 * np.pi, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, dim", [("so", 3), ("grassmann", (3, 1))])
+def test_geodesics_are_shortest_up_to_the_injectivity_radius(name, dim):
+  """By one turn of one plane, whose other way round is the shorter from there on."""
+  m = manifolds.make(name)
+
+  @quick_jit
+  def compute(share):
+    x = m.origin((), dim)
+    v = m.tangent(x, jnp.zeros_like(x).at[1, 0].set(1))
+    y = m.exp(x, v * (share * m.injectivity_radius / m.norm(x, v)))
+    return m.dist(x, y) / m.injectivity_radius
+
+  np.testing.assert_allclose(compute(0.99), 0.99, rtol=1e-5)
+  np.testing.assert_allclose(compute(1.01), 0.99, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
