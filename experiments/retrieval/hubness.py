@@ -1,8 +1,8 @@
 """Hubs among sentence embeddings, and what reduces them [nielsen2024hubness].
 
 Run:         python launch.py --config=experiments/retrieval/hubness.py:scifact
-Cost:        a minute for scifact. Newsgroups: minutes, once its posts are encoded, which takes two
-             CPU cores half an hour and is kept in the cache.
+Cost:        3.5 min for scifact on two shared CPU cores, 50 s of CPU time. Newsgroups has not been
+             run: encoding its posts, which the cache keeps, takes half an hour or more.
 Departures:  all-MiniLM-L6-v2, where the paper trains Sentence-BERT models of its own on STS-B, so
              no figure of the paper is a target here. Not in the paper: inductive marginals,
              empirical mutual proximity, CSLS, inverted softmax, points of curved spaces. Neighbours
