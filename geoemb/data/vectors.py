@@ -8,8 +8,7 @@ An .npz file holds either kind, its arrays floating and with rows of one length:
              are to be fitted on others, fit [k, d]
 
 "scifact" names the vectors of all-MiniLM-L6-v2 [wang2020minilm] for SciFact,
-384-dimensional, 5,183 documents and 1,109 queries; "stsb" those for the sentences of the STS
-Benchmark's test split [cer2017stsb], 1,379 pairs. Neither is shipped.
+384-dimensional, 5,183 documents and 1,109 queries. They are not shipped.
 """
 
 import os
@@ -20,7 +19,7 @@ import numpy as np
 
 from geoemb.data import beir, paths, qrels
 
-FILES = {"scifact": "scifact/minilm_f16.npz", "stsb": "stsb/minilm_f16.npz"}
+FILES = {"scifact": "scifact/minilm_f16.npz"}
 
 
 class Documents(NamedTuple):
