@@ -44,7 +44,7 @@ class Config:
   contrast: float = 0.1  # γ
   temperature: float = 0.2
   batch_size: int = 128
-  steps: int = 600
+  steps: int = 400
   lr: float = 4e-4
   seed: int = 0
 

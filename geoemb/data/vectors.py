@@ -104,7 +104,7 @@ def twin(n: int = 400, m: int = 40, d: int = 64, *, seed: int = 0) -> Documents:
   at = rng.integers(len(topics), size=n)
   c = (topics[at] + 0.7 * rng.standard_normal((n, d))) * spectrum
   c[:, 0] += 1
-  q = c[:m] + 0.5 * rng.standard_normal((m, d)) * spectrum
+  q = c[:m] + 1.5 * rng.standard_normal((m, d)) * spectrum
   c, q = (_unit(x @ turn).astype(np.float32) for x in (c, q))
   ids = [str(i) for i in range(n)]
   return Documents(ids, c, ids[:m], q, {i: {i: 1} for i in ids[:m]})

@@ -61,7 +61,7 @@ def fit(
   share: float = 0.8,
   alpha: float = 100.0,
   largest: bool = False,
-  sample: int = 1000,
+  sample: int = 500,
   steps: int = 50,
   learning_rate: float = 0.3,
 ) -> linear.Linear:
