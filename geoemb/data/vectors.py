@@ -102,9 +102,11 @@ def twin(n: int = 400, m: int = 40, d: int = 64, *, seed: int = 0) -> Documents:
   turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
   topics = rng.standard_normal((max(2, n // 20), d))
   at = rng.integers(len(topics), size=n)
-  c = (topics[at] + 0.7 * rng.standard_normal((n, d))) * spectrum
+  c = (topics[at] + 0.4 * rng.standard_normal((n, d))) * spectrum
   c[:, 0] += 1
-  q = c[:m] + 1.5 * rng.standard_normal((m, d)) * spectrum
+  noise = np.concatenate([0.5 * spectrum, np.full(d, np.sqrt(np.mean(spectrum**2)))])
+  noise = (noise * rng.standard_normal((m, 2 * d))).reshape(m, 2, d).sum(axis=1)
+  q = c[:m] + noise
   c, q = (_unit(x @ turn).astype(np.float32) for x in (c, q))
   ids = [str(i) for i in range(n)]
   return Documents(ids, c, ids[:m], q, {i: {i: 1} for i in ids[:m]})
