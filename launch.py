@@ -258,7 +258,7 @@ def main(argv: Sequence[str]) -> int:
   except BrokenPipeError:  # `launch.py --list | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-  except (ValueError, OSError) as e:
+  except (ValueError, ImportError, OSError) as e:
     if isinstance(e, OSError) and (e.filename or errors.disk(e)):
       message, code = errors.os_error(e, e.filename or "cannot write"), errors.FAILED
     elif is_message(e):

@@ -1,9 +1,4 @@
-"""What distributions share: orthonormal frames, the volume that exp spreads, areas of spheres.
-
-A frame at the origin is an orthonormal basis along the chart's coordinates, in their order; at μ it
-is that one, transported along the geodesic. Coordinates in a frame are [..., d], where d is the
-dimension of the manifold, whatever the chart takes to write a point.
-"""
+"""What distributions share: logarithms in frames, the volume that exp spreads, areas of spheres."""
 
 import functools
 import math
@@ -17,61 +12,6 @@ from geoemb import numerics
 from geoemb.manifolds import Manifold
 from geoemb.typing import Array, Key
 
-# What a coordinate vector at the origin has to be multiplied by to be of unit length, given √|c|.
-_UNIT = {
-  "euclidean": lambda root: 1.0, "halfspace": lambda root: root, "horospherical": lambda root: root,
-  "klein": lambda root: 1.0, "lorentz": lambda root: 1.0, "poincare": lambda root: 0.5,
-  "sphere": lambda root: 1.0, "stereographic": lambda root: 0.5,
-}  # fmt: skip
-HYPERBOLIC = ("halfspace", "horospherical", "klein", "lorentz", "poincare")
-
-
-def dimension(m: Manifold, x: Array) -> int:
-  """The dimension d of the manifold by its points x [..., point].
-
-  Raises:
-    ValueError: the manifold is none of constant curvature whose frame is known here.
-  """
-  if m.name not in _UNIT:
-    raise ValueError(f"manifold must be one of {', '.join(_UNIT)}, got {m.name!r}")
-  n = x.shape[-1]
-  return {"horospherical": (n + 2) // 3, "sphere": n - 1}.get(m.name, n)
-
-
-def bend(m: Manifold, dtype: jnp.dtype) -> Array:
-  """The negative sectional curvature −K, []: c in hyperbolic space, −c on spheres, 0 if flat."""
-  if m.name == "euclidean":
-    return jnp.zeros((), dtype)
-  c = jnp.asarray(m.c, dtype)
-  return -c if m.name == "sphere" else c
-
-
-def _unit(m: Manifold, dtype: jnp.dtype) -> Array:
-  return jnp.asarray(_UNIT[m.name](jnp.sqrt(jnp.abs(jnp.asarray(m.c, dtype)))), dtype)
-
-
-def from_frame(m: Manifold, w: Array) -> Array:
-  """The tangent at the origin, [..., point], with frame coordinates w [..., d]."""
-  v = w * _unit(m, w.dtype)
-  zeros = lambda n: jnp.zeros((*v.shape[:-1], n), v.dtype)
-  if m.name == "sphere":
-    return jnp.concatenate([zeros(1), v], axis=-1)
-  if m.name == "horospherical":
-    return jnp.concatenate([v, zeros(2 * v.shape[-1] - 2)], axis=-1)
-  return v
-
-
-def to_frame(m: Manifold, v: Array) -> Array:
-  """Frame coordinates, [..., d], of the tangent v [..., point] at the origin."""
-  d = dimension(m, v)
-  v = v[..., 1:] if m.name == "sphere" else v[..., :d]
-  return v / _unit(m, v.dtype)
-
-
-def exp(m: Manifold, mu: Array, w: Array) -> Array:
-  """The point exp_μ of the tangent with coordinates w [..., d] in the frame at μ, [..., point]."""
-  return m.exp(mu, m.transport(m.origin_like(mu), mu, from_frame(m, w)))
-
 
 def log(m: Manifold, mu: Array, x: Array) -> Array:
   """Coordinates of log_μ(x) in the frame at μ, [..., d]; their norm is the distance.
@@ -79,11 +19,9 @@ def log(m: Manifold, mu: Array, x: Array) -> Array:
   In hyperbolic space that is seen to beyond a distance of 1/√c: for points far from the origin,
   transport loses digits that the distance has.
   """
-  w = to_frame(m, m.transport(mu, m.origin_like(mu), m.log(mu, x)))
-  if m.name not in HYPERBOLIC:
-    return w
+  w = m.to_frame(mu, m.log(mu, x))
   r, length = m.dist(mu, x), numerics.safe_norm(w)
-  far = (jnp.sqrt(bend(m, w.dtype)) * r > 1) & (length > 0)
+  far = (m.bend(w.dtype) * r * r > 1) & (length > 0)
   ratio = numerics.divide(jnp.where(far, r, 1), jnp.where(far, length, 1))
   return w * ratio[..., None]
 

@@ -66,7 +66,7 @@ def log_prob(m: Manifold, x: Array, mu: Array, sigma: Scalar) -> Array:
   """
   dim = _check(m, mu)
   sigma = jnp.asarray(sigma, mu.dtype)
-  norm = log_norm(sigma, dim, c=radial.bend(m, mu.dtype))
+  norm = log_norm(sigma, dim, c=m.bend(mu.dtype))
   return -0.5 * m.sqdist(mu, x) / (sigma * sigma) - norm
 
 
@@ -81,7 +81,7 @@ def sample(key: Key, m: Manifold, mu: Array, sigma: Scalar, shape: tuple[int, ..
   """
   dim = _check(m, mu)
   sigma = jax.lax.stop_gradient(jnp.asarray(sigma, mu.dtype))
-  k = jax.lax.stop_gradient(radial.bend(m, mu.dtype)) * sigma * sigma
+  k = jax.lax.stop_gradient(m.bend(mu.dtype)) * sigma * sigma
   batch = jnp.broadcast_shapes(mu.shape[:-1], sigma.shape)
   k = jnp.broadcast_to(k, (*shape, *batch))
   key_r, key_n = jax.random.split(key)
@@ -97,10 +97,11 @@ def sample(key: Key, m: Manifold, mu: Array, sigma: Scalar, shape: tuple[int, ..
 
   rho = radial.accepted(key_r, jnp.zeros_like(k), draw)
   w = (sigma * rho)[..., None] * radial.direction(key_n, k.shape, dim, k.dtype)
-  return radial.exp(m, jnp.broadcast_to(mu, (*batch, mu.shape[-1])), w)
+  mu = jnp.broadcast_to(mu, (*batch, mu.shape[-1]))
+  return m.exp(mu, m.from_frame(mu, w))
 
 
 def _check(m: Manifold, x: Array) -> int:
-  if m.name == "sphere":
+  if m.sign == 1:
     raise ValueError("the Riemannian normal is of hyperbolic or flat space, got the sphere")
-  return radial.dimension(m, x)
+  return m.dimension(x)

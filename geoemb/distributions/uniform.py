@@ -64,7 +64,7 @@ def ball_sample(
     ValueError: the manifold is the sphere.
   """
   dim = _check(m, center)
-  k = jax.lax.stop_gradient(radial.bend(m, center.dtype))
+  k = jax.lax.stop_gradient(m.bend(center.dtype))
   radius = jax.lax.stop_gradient(jnp.asarray(radius, center.dtype))
   batch = jnp.broadcast_shapes(center.shape[:-1], radius.shape)
   top = jnp.broadcast_to(radius, (*shape, *batch))
@@ -82,7 +82,8 @@ def ball_sample(
 
   r = radial.accepted(key_r, top, draw)
   w = r[..., None] * radial.direction(key_n, top.shape, dim, top.dtype)
-  return radial.exp(m, jnp.broadcast_to(center, (*batch, center.shape[-1])), w)
+  center = jnp.broadcast_to(center, (*batch, center.shape[-1]))
+  return m.exp(center, m.from_frame(center, w))
 
 
 def ball_log_prob(m: Manifold, x: Array, center: Array, radius: Scalar) -> Array:
@@ -94,11 +95,11 @@ def ball_log_prob(m: Manifold, x: Array, center: Array, radius: Scalar) -> Array
   dim = _check(m, center)
   radius = jnp.asarray(radius, center.dtype)
   inside = m.dist(center, x) <= radius
-  log_volume = ball_log_volume(radius, dim, c=radial.bend(m, center.dtype))
+  log_volume = ball_log_volume(radius, dim, c=m.bend(center.dtype))
   return jnp.where(inside, -log_volume, -jnp.inf)
 
 
 def _check(m: Manifold, x: Array) -> int:
-  if m.name == "sphere":
+  if m.sign == 1:
     raise ValueError("balls are of hyperbolic or flat space, got the sphere")
-  return radial.dimension(m, x)
+  return m.dimension(x)

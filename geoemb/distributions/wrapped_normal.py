@@ -1,9 +1,9 @@
 """Wrapped normal: a normal in the tangent space at μ, pushed to the manifold by exp.
 
-On all geometries of `manifolds.NAMES`. `scale` is of the normal in the orthonormal frame at the
-origin (see `radial`), which is transported to μ: a scalar or [..., d], standard deviations along
-the frame, or with `tril` [..., d, d], the lower-triangular Cholesky factor of the covariance. Its
-unit is that of distances. Leading axes of scales and of μ [..., point] broadcast.
+On all geometries of `manifolds.NAMES`. `scale` is of the normal in the orthonormal frame at μ
+(`Manifold.from_frame`): a scalar or [..., d], standard deviations along the frame, or with `tril`
+[..., d, d], the lower-triangular Cholesky factor of the covariance. Its unit is that of distances.
+Leading axes of scales and of μ [..., point] broadcast.
 
 Where exp is a bijection the density is N(w; 0, Σ) (r/s(r))^(d−1), [nagano2019wrapped], with w the
 coordinates of log_μ(x), r = ‖w‖ and s(r) = sinh(√c r)/√c. On a sphere of radius R = 1/√c every
@@ -34,11 +34,12 @@ def sample(
   tril: bool = False,
 ) -> Array:
   """Points, [*shape, ..., point], with reparametrised derivatives by μ, the scale and c."""
-  dim = radial.dimension(m, mu)
+  dim = m.dimension(mu)
   scale = _scale(scale, dim, mu.dtype, tril)
   batch = jnp.broadcast_shapes(mu.shape[:-1], scale.shape[: -2 if tril else -1])
   normal = jax.random.normal(key, (*shape, *batch, dim), mu.dtype)
-  return radial.exp(m, jnp.broadcast_to(mu, (*batch, mu.shape[-1])), _stretch(scale, normal, tril))
+  mu = jnp.broadcast_to(mu, (*batch, mu.shape[-1]))
+  return m.exp(mu, m.from_frame(mu, _stretch(scale, normal, tril)))
 
 
 def log_prob(
@@ -61,11 +62,11 @@ def log_prob(
     windings: the largest |k| that is summed on spheres; what is lost is the mass of tangents longer
       than (2k + 1)πR. Sums of 2k + 1 scalars a point.
   """
-  dim = radial.dimension(m, mu)
+  dim = m.dimension(mu)
   scale = _scale(scale, dim, mu.dtype, tril)
-  k = radial.bend(m, mu.dtype)
+  k = m.bend(mu.dtype)
   w = numerics.bound(radial.log(m, mu, x), numerics.root_max(mu.dtype))
-  if m.name == "sphere":  # log is 0 at the antipode, which any direction reaches
+  if m.sign == 1:  # log is 0 at the antipode, which any direction reaches
     half = math.pi / jnp.sqrt(jnp.asarray(m.c, w.dtype))
     first = jnp.zeros_like(w).at[..., 0].set(half)
     lost = (m.dist(mu, x) > 0.5 * half) & jnp.all(w == 0, axis=-1)
@@ -75,7 +76,7 @@ def log_prob(
   det = jnp.sum(det, axis=-1) * (1 if tril or scale.shape[-1] == dim else dim)
   value = -0.5 * numerics.dot(z, z) - det - 0.5 * dim * math.log(2 * math.pi)
   value = value - radial.log_volume(numerics.dot(w, w), k, dim)
-  if m.name not in ("sphere", "stereographic"):
+  if m.sign in (-1, 0):
     return value
   return value + _wound(w, scale, k, dim, tril, windings)
 

@@ -171,6 +171,61 @@ class Manifold:
     return self.ops.busemann(x, p, c=self.c)
 
   @property
+  def sign(self) -> int | None:
+    """The sign of the sectional curvature where that is constant: None where it is that of −c.
+
+    Raises:
+      ValueError: it is not constant.
+    """
+    if not hasattr(self.ops, "SIGN"):
+      raise ValueError(f"manifold must be of constant curvature, got {self.name!r}")
+    return self.ops.SIGN
+
+  def bend(self, dtype: jnp.dtype = jnp.float32) -> Array:
+    """The negative sectional curvature −K where that is constant, []: c in hyperbolic space."""
+    c = jnp.asarray(self.c, dtype)
+    return c if self.sign is None else -self.sign * c
+
+  def dimension(self, x: Array) -> int:
+    """The dimension of the manifold by its points x [..., point], which may take more numbers."""
+    return jax.eval_shape(self.to_frame0, x).shape[-1]
+
+  @_in_float32
+  def from_frame0(self, w: Array) -> Array:
+    """The tangent at the origin with coordinates w [..., d] in an orthonormal frame, [..., point].
+
+    The frame is along the coordinates of the chart, in their order.
+
+    Raises:
+      ValueError: points are matrices.
+    """
+    return self._framed("from_frame", w)
+
+  @_in_float32
+  def to_frame0(self, v: Array) -> Array:
+    """Coordinates in the frame at the origin, [..., d], of the tangent v [..., point] there."""
+    return self._framed("to_frame", v)
+
+  def _framed(self, name: str, a: Array) -> Array:
+    if self.point_ndim != 1:
+      raise ValueError(f"frames are of manifolds whose points are vectors, got {self.name}")
+    own = getattr(self.ops, name, None)
+    return own(a, c=self.c) if own else a
+
+  @_in_float32
+  def from_frame(self, x: Array, w: Array) -> Array:
+    """The tangent at x with coordinates w [..., d], [..., point].
+
+    In the orthonormal frame of the origin, transported along the geodesic to x.
+    """
+    return self.transport(self.origin_like(x), x, self.from_frame0(w))
+
+  @_in_float32
+  def to_frame(self, x: Array, v: Array) -> Array:
+    """Coordinates in the frame at x, [..., d], of the tangent v [..., point] there."""
+    return self.to_frame0(self.transport(x, self.origin_like(x), v))
+
+  @property
   def injectivity_radius(self) -> Array:
     """The distance within which every geodesic is the shortest and log inverts exp, []."""
     own = getattr(self.ops, "injectivity_radius", None)

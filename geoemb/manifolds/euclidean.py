@@ -135,6 +135,9 @@ def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   return jnp.zeros_like(x[..., 0])
 
 
+SIGN = 0  # of the sectional curvature
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

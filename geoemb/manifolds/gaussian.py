@@ -199,6 +199,18 @@ def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
   return jnp.any(halfspace.saturated(_planes(x)), axis=-1)
 
 
+def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent at the origin, [..., 2 d], of coordinates w in an orthonormal frame: (μ, σ) too."""
+  plane = jnp.stack(jnp.split(w, 2, axis=-1), axis=-1)
+  return _join(halfspace.from_frame(plane, c=_half(c, w)))
+
+
+def to_frame(v: Array, *, c: Scalar = 1.0) -> Array:
+  """Coordinates in that frame of the tangent v at the origin, [..., 2 d]."""
+  w = halfspace.to_frame(_planes(v), c=_half(c, v))
+  return jnp.concatenate([w[..., 0], w[..., 1]], axis=-1)
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a scale, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

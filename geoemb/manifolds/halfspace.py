@@ -339,6 +339,19 @@ def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
   return (h >= most) | (h * most <= 1) | jnp.any(jnp.abs(p) >= most, axis=-1)
 
 
+SIGN = -1  # of the sectional curvature
+
+
+def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent √c w at the origin, [..., d], of coordinates w in an orthonormal frame."""
+  return w * jnp.sqrt(jnp.asarray(c, w.dtype))
+
+
+def to_frame(v: Array, *, c: Scalar = 1.0) -> Array:
+  """Coordinates in that frame of the tangent v at the origin, [..., d]."""
+  return v / jnp.sqrt(jnp.asarray(c, v.dtype))
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

@@ -395,6 +395,20 @@ def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
   return dist(o, x) >= reach(x.dtype) - 1
 
 
+SIGN = -1  # of the sectional curvature
+
+
+def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent at the origin, [..., 3 d − 2], of coordinates w [..., d] in a frame there."""
+  w = w * jnp.sqrt(jnp.asarray(c, w.dtype))
+  return _join(w[..., 0], w[..., 1:])
+
+
+def to_frame(v: Array, *, c: Scalar = 1.0) -> Array:
+  """Coordinates in that frame of the tangent v at the origin, [..., d]."""
+  return v[..., : (v.shape[-1] + 2) // 3] / jnp.sqrt(jnp.asarray(c, v.dtype))
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

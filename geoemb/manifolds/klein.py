@@ -191,6 +191,9 @@ def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   return -0.5 * (x.shape[-1] + 1) * jnp.log(ball.alpha(x, jnp.asarray(c, x.dtype)))
 
 
+SIGN = -1  # of the sectional curvature
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

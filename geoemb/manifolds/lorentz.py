@@ -518,6 +518,9 @@ def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
   return numerics.safe_norm(x) >= cap * (1 - 4 * numerics.eps(x.dtype))
 
 
+SIGN = -1  # of the sectional curvature
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

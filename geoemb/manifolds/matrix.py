@@ -351,8 +351,8 @@ def log_rotation(d: Array) -> tuple[Array, Array]:
   """The skew logarithm of a rotation R = I + d, [..., n, n], and its length √(tr AᵀA/2), [...].
 
   From the difference d, of which small angles keep their digits. Without derivative. A half turn
-  has two logarithms: one of them for n = 2 and 3; else 0 stands for both, in planes turned by π to
-  rounding, and only the length is that of the angle.
+  has many logarithms, of which this is one. For n > 3, planes turned by π to rounding are pairs of
+  the first eigenvectors of the symmetric part, and one left without a partner by rounding stays.
   """
   k, s = skew(d), sym(d)
   n = d.shape[-1]
@@ -366,9 +366,14 @@ def log_rotation(d: Array) -> tuple[Array, Array]:
   w, q = _basis(s)
   sine = numerics.safe_norm(tr(mm(k, q)))
   angle = numerics.atan2(sine, 1 + w)
-  some = sine > numerics.eps(d.dtype)
+  some = sine > 16 * numerics.eps(d.dtype)  # else its direction is rounding noise
   ratio = jnp.where(some, angle / jnp.where(some, sine, 1), jnp.where(w > -1, 1, 0))
-  return skew(mm(k, q * ratio[..., None, :], tr(q))), math.sqrt(0.5) * numerics.safe_norm(angle)
+  a = skew(mm(k, q * ratio[..., None, :], tr(q)))
+  one, other = q[..., : n - n % 2 : 2], q[..., 1::2]
+  half = ~some & (w < -1)
+  half = jnp.where(half[..., : n - n % 2 : 2] & half[..., 1::2], 2 * math.pi, 0)
+  turns = skew(mm(other * half[..., None, :].astype(d.dtype), tr(one)))
+  return a + turns, math.sqrt(0.5) * numerics.safe_norm(angle)
 
 
 def _log_rotation_3(k: Array, s: Array) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from geoemb import numerics
 from geoemb.manifolds import base, euclidean, lorentz, poincare, sphere
@@ -203,6 +204,21 @@ class Product:
     """The tangent nearest to v, [..., D]."""
     parts = zip(self.factors, c, self.split(x), self.split(v))
     return jnp.concatenate([base.Manifold(f.ops, k).tangent(a, b) for f, k, a, b in parts], axis=-1)
+
+  def from_frame(self, w: Array, *, c: Curvatures) -> Array:
+    """The tangent at the origin, [..., D], of coordinates w [..., d] in an orthonormal frame."""
+    ends = np.cumsum([f.dim for f in self.factors])[:-1]
+    parts = zip(self.factors, c, jnp.split(w, ends, axis=-1))
+    return jnp.concatenate(
+      [base.Manifold(f.ops, k).from_frame0(a * f.weight**-0.5) for f, k, a in parts], axis=-1
+    )
+
+  def to_frame(self, v: Array, *, c: Curvatures) -> Array:
+    """Coordinates in that frame of the tangent v at the origin, [..., d]."""
+    parts = zip(self.factors, c, self.split(v))
+    return jnp.concatenate(
+      [base.Manifold(f.ops, k).to_frame0(a) * f.weight**0.5 for f, k, a in parts], axis=-1
+    )
 
   def fault(self, x: Array, v: Array | None, *, c: Curvatures) -> str:
     """What is wrong with points or tangents: that of the first factor where something is."""

@@ -5,8 +5,7 @@ and its half makes the distance on SO(2) and SO(3) the angle, in radians; in gen
 the sum of those of the angles. Leading axes broadcast; points are taken to be rotations. `c` has no
 effect, as the curvature varies from plane to plane, and is there so that all geometries are called
 alike.
-Where a plane is turned by π there are two shortest geodesics: for n ≤ 3 log is one of them; for
-larger n it is 0 in planes turned by π to rounding, while dist counts them.
+Where a plane is turned by π there are several shortest geodesics, of which log is one.
 Source: [edelman1998geometry] §2.2; logarithm for n = 3 by quaternions [shepperd1978quaternion].
 """
 

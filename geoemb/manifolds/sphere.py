@@ -197,6 +197,19 @@ def broken(x: Array, *, c: Scalar = 1.0) -> Array:
   return ~(jnp.abs(jnp.sqrt(c) * numerics.safe_norm(x) - 1) < 16 * numerics.eps(x.dtype))
 
 
+SIGN = 1  # of the sectional curvature
+
+
+def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent at the pole, [..., d + 1], of coordinates w [..., d] in an orthonormal frame."""
+  return jnp.concatenate([jnp.zeros_like(w[..., :1]), w], axis=-1)
+
+
+def to_frame(v: Array, *, c: Scalar = 1.0) -> Array:
+  """Coordinates in that frame of the tangent v at the pole, [..., d]."""
+  return v[..., 1:]
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

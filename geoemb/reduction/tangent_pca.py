@@ -3,61 +3,31 @@
 Source: [fletcher2004principal] §4, whose geodesics these are to first order.
 """
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 
 from geoemb.manifolds import Manifold, means
+from geoemb.reduction.components import Components, check, normal, spread
+from geoemb.reduction.components import points as points
 from geoemb.typing import Array
-
-
-class Components(NamedTuple):
-  """Geodesics through the mean along which points vary most, the first the most."""
-
-  mean: Array  # [point] their Fréchet mean
-  directions: Array  # [k, point] orthonormal tangents there
-  variances: Array  # [k] mean squares of the coordinates along them
-  total: Array  # [] mean squared distance from the mean
 
 
 def fit(m: Manifold, x: Array, k: int) -> Components:
   """The first k components of points x [n, d], any manifold whose points are vectors.
 
+  The variances are mean squares of the coordinates along them, of the mean squared distance from
+  the mean in all.
+
   Raises:
-    ValueError: k is not between 1 and the number of coordinates.
+    ValueError: k is not between 1 and the dimension of the manifold.
   """
-  if m.point_ndim != 1 or x.ndim != 2:
-    raise ValueError(f"points must be [n, d], got {list(x.shape)} on {m.name}")
-  if not 1 <= k <= x.shape[-1]:
-    raise ValueError(f"k must be between 1 and {x.shape[-1]}, got {k}")
-  return _fit(m, x, k)
-
-
-def _fit(m: Manifold, x: Array, k: int) -> Components:
+  check(m, x, k)
   mean = means.frechet(m, x)
-  v = m.log(mean, x)
-  e = m.tangent(mean, jnp.eye(x.shape[-1], dtype=x.dtype))
-  g = m.inner(mean, e[:, None], e)  # [d, d] the metric; singular across an embedded manifold
-  weight, q = jnp.linalg.eigh(g)
-  kept = weight > weight[-1] * x.shape[-1] * jnp.finfo(x.dtype).eps
-  root = jnp.sqrt(jnp.where(kept, weight, 1))
-  # In the frame b = q/√weight the metric is the identity; coordinates of v there are <v, b>.
-  frame = jnp.where(kept, q / root, 0).T
-  a = m.inner(mean, v[:, None], m.tangent(mean, frame))
-  variances, w = jnp.linalg.eigh(a.T @ a / x.shape[0])
+  variances, axes = spread(normal(m, mean, x))
   order = slice(None, -k - 1, -1)
-  directions = m.tangent(mean, (w.T @ frame)[order])
-  return Components(mean, directions, variances[order], jnp.sum(variances))
+  return Components(mean, m.from_frame(mean, axes[order]), variances[order], jnp.sum(variances))
 
 
 def coordinates(m: Manifold, components: Components, x: Array) -> Array:
   """Of points x [..., d] along the components, [..., k]: inner products with log at the mean."""
   v = m.log(components.mean, x)
   return m.inner(components.mean, v[..., None, :], components.directions)
-
-
-def points(m: Manifold, components: Components, a: Array) -> Array:
-  """The points at coordinates a [..., k], [..., d]: exp at the mean."""
-  v = jnp.einsum("...k,kd->...d", a, components.directions, precision=jax.lax.Precision.HIGHEST)
-  return m.exp(components.mean, v)

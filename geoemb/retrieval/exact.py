@@ -59,23 +59,23 @@ def search(
       a vector is zero.
   """
   queries, table, allow = _checked(queries, table, k, by, allow)
-  best = _Best(len(queries), min(k, len(table)), np.float32)
+  best = Best(len(queries), min(k, len(table)), np.float32)
   if isinstance(by, str):
     both = queries.dtype == table.dtype == np.float64
     dtype = np.float64 if both else np.float32
-    best = _Best(len(queries), min(k, len(table)), dtype)
+    best = Best(len(queries), min(k, len(table)), dtype)
     queries = queries.astype(dtype)
     if by == "cosine":
       queries = _unit(queries, 0, "query")
     score = _on_device if jax.default_backend() != "cpu" else _on_host
     score(queries, table, by == "cosine", allow, best, progress)
   else:
-    best = _Best(len(queries), min(k, len(table)), np.float64)
+    best = Best(len(queries), min(k, len(table)), np.float64)
     _by_distance(by, queries.astype(np.float64), table, allow, best, progress)
   return best.hits(k)
 
 
-class _Best:
+class Best:
   """The best so far: a row of descending scores for each query, equal ones by id."""
 
   def __init__(self, b: int, k: int, dtype: type):

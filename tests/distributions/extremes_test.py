@@ -31,6 +31,6 @@ class ExtremesTest(parameterized.TestCase):
       one = (jnp.ones_like(r),)
       f = lambda d: jax.jvp(lambda r: heat.log_hyperbolic(r, t, d), (r,), one)
       g = lambda d: jax.jvp(lambda r: heat.log_spherical(r, t, d), (r,), one)
-      return [f(2), g(3), bessel.functions(0.5, r)]
+      return [f(2), g(3), g(4), bessel.functions(0.5, r)]
 
     self.assertFalse(any(np.any(np.isnan(a)) for a in jax.tree.leaves(compute(r, t))))

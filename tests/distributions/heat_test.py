@@ -65,16 +65,18 @@ def exact(dim, r, t):
 
 
 @functools.cache
-def spherical(dim):
-  """On one grid for all times: log p, with its derivatives, r and quadrature weights."""
+def spherical(dim, slopes=False, dtype="float64"):
+  """On one grid for all times: log p, with its derivatives, r, the times and quadrature weights."""
   t, w = np.polynomial.legendre.leggauss(128)
-  times = np.array([0.01, 0.3, 1.0, 1.5]) / C
+  times = np.array([0.01, 0.3, 2 / dim, 1.5]) / C
   r = np.concatenate([0.5 * np.pi * (t + 1), [np.pi / 2 - 1e-3, np.pi / 2 + 1e-3, 0, np.pi]])
   r = r[:, None] / C**0.5
 
   @quick_jit
   def compute(r, t):
     f = lambda r, t: heat.log_spherical(r, t, dim, c=C)
+    if not slopes:
+      return (f(r, t),)
     r, t = jnp.broadcast_arrays(r, t)
     one = jnp.ones_like(r)
     value, by_t = jax.jvp(lambda t: f(r, t), (t,), (one,))
@@ -82,53 +84,79 @@ def spherical(dim):
     return value, by_t, by_r, by_rr
 
   with jax.enable_x64(True):
-    found = compute(jnp.asarray(r), jnp.asarray(times))
+    found = compute(jnp.asarray(r, dtype), jnp.asarray(times, dtype))
   weight = 0.5 * np.pi * w[:, None] * np.sin(C**0.5 * r[:-4]) ** (dim - 1)
   area = np.exp(radial.log_area(dim - 1)) / C ** (0.5 * dim)
   return [np.asarray(a) for a in found], r, times, weight * area
 
 
 def exact_spherical(dim, r, t):
-  """At curvature 1: the series of Legendre or Chebyshev polynomials, in many digits."""
+  """At curvature 1: the series of Gegenbauer polynomials over their values at 1, in many digits."""
   mp.mp.dps = 150
   r, t = mp.mpf(r), mp.mpf(t)
-  last, now, total = mp.mpf(1), mp.cos(r) * (dim - 1), mp.mpf(1)
-  if dim == 1:
-    waves = (mp.exp(-n * n * t) * mp.cos(n * r) for n in range(1, 200))
-    return mp.log((1 + 2 * mp.fsum(waves)) / (2 * mp.pi))
+  x, last, count = mp.cos(r), mp.mpf(1), dim + 1 if dim > 1 else 2
+  now, total = x, mp.mpf(1)
   for l in range(1, 200):
-    total += (2 * l + 1 if dim == 2 else l + 1) * now * mp.exp(-l * (l + dim - 1) * t)
-    a, b = (2 * l + 1, l + 1) if dim == 2 else (2, 1)
-    last, now = now, (a * mp.cos(r) * now - (l if dim == 2 else 1) * last) / b
-  return mp.log(total / (4 * mp.pi if dim == 2 else 2 * mp.pi**2))
+    total += count * now * mp.exp(-l * (l + dim - 1) * t)
+    last, now = now, ((2 * l + dim - 1) * x * now - l * last) / (l + dim - 1)
+    count = mp.binomial(l + 1 + dim, dim) - mp.binomial(l - 1 + dim, dim)
+  half = mp.mpf(dim + 1) / 2
+  return mp.log(total * mp.gamma(half) / (2 * mp.pi**half))
 
 
-@parameterized.parameters(1, 2, 3)
 class SphericalTest(parameterized.TestCase):
-  def test_mass_is_1_and_the_heat_equation_solved(self, dim):
-    (value, by_t, by_r, by_rr), r, _, weight = spherical(dim)
+  @parameterized.parameters(1, 2, 3, 4, 5, 6)
+  def test_mass_is_1(self, dim):
+    (value, *_), _, _, weight = spherical(dim)
     np.testing.assert_allclose((np.exp(value[:-4]) * weight).sum(0), 1, rtol=1e-12)
+
+  @parameterized.parameters(3, 4)
+  def test_solves_the_heat_equation(self, dim):
+    (_, by_t, by_r, by_rr), r, _, _ = spherical(dim, slopes=True)
+    self.assertTrue(all(np.all(np.isfinite(a)) for a in (by_t, by_r, by_rr)))
     r, by_t, by_r, by_rr = (a[:-2] for a in (r, by_t, by_r, by_rr))
     drift = (dim - 1) * C**0.5 / np.tan(C**0.5 * r)
     scale = by_r**2 + np.abs(by_rr) + np.abs(drift * by_r)
     np.testing.assert_array_less(np.abs(by_r**2 + by_rr + drift * by_r - by_t), 1e-8 * scale)
 
+  @parameterized.parameters(1, 2, 3, 4, 5, 6)
   def test_is_that_of_mpmath(self, dim):
-    (value, *slopes), r, times, _ = spherical(dim)
-    self.assertTrue(all(np.all(np.isfinite(a)) for a in slopes))
+    (value, *_), r, times, _ = spherical(dim)
     for i, j in ((1, 0), (120, 0), (-1, 0), (-2, 1), (-3, 1), (-4, 1), (80, 2), (90, 3), (-1, 3)):
       expected = exact_spherical(dim, min(C**0.5 * r[i, 0], np.pi), C * times[j])
       expected = float(expected) + 0.5 * dim * np.log(C)
       np.testing.assert_allclose(value[i, j], expected, rtol=1e-13, atol=1e-13)
 
+  @parameterized.parameters(3, 6)
   def test_float32(self, dim):
-    if dim == 1:
-      return
-    value, r, times, _ = spherical(dim)
-    f = quick_jit(lambda r, t: heat.log_spherical(r, t, dim, c=C))
-    single = f(jnp.asarray(r, jnp.float32), jnp.asarray(times, jnp.float32))
+    (single,), _, _, _ = spherical(dim, dtype="float32")
     self.assertEqual(str(single.dtype), "float32")
-    np.testing.assert_allclose(single, value[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(single, spherical(dim)[0][0], rtol=3e-6, atol=3e-6)
+
+
+@pytest.mark.parametrize("kind, dim", [("sphere", 4), ("hyperbolic", 3)])
+def test_times_add_up(kind, dim):
+  """∫ p_s(x, z) p_t(z, y) dz = p_(s+t)(x, y), by the polar coordinates of z about x."""
+  s, t, far = 0.1, 0.25, 0.9
+  nodes, w = np.polynomial.legendre.leggauss(64)
+  top = np.pi if kind == "sphere" else 9.0
+  a, b = 0.5 * top * (nodes[:, None] + 1), 0.5 * np.pi * (nodes + 1)
+  w = 0.25 * top * np.pi * w[:, None] * w * np.sin(b) ** (dim - 2)
+  if kind == "sphere":
+    log, sine = heat.log_spherical, np.sin(a)
+    gap = np.arccos(np.cos(a) * np.cos(far) + sine * np.sin(far) * np.cos(b))
+  else:
+    log, sine = heat.log_hyperbolic, np.sinh(a)
+    gap = np.arccosh(np.cosh(a) * np.cosh(far) - sine * np.sinh(far) * np.cos(b))
+
+  with jax.enable_x64(True):
+    r = jnp.asarray(np.concatenate([a.ravel(), [far], gap.ravel()]))
+    times = jnp.asarray(np.repeat([s, s + t, t], [64, 1, 64 * 64]))
+    p = np.exp(quick_jit(lambda r, t: log(r, t, dim))(r, times))
+  first, both, second = p[:64], p[64], p[65:].reshape(64, 64)
+  area = np.exp(radial.log_area(dim - 2))
+  total = area * np.sum(w * sine ** (dim - 1) * first[:, None] * second)
+  np.testing.assert_allclose(total, both, rtol=1e-10)
 
 
 class HyperbolicTest(parameterized.TestCase):
@@ -172,7 +200,7 @@ class HyperbolicTest(parameterized.TestCase):
       np.testing.assert_allclose(value[i, j], expected, rtol=1e-11, atol=1e-11)
 
   def test_dimensions_without_a_kernel_are_refused(self):
-    with self.assertRaisesRegex(ValueError, "1, 2 or 3"):
-      heat.log_spherical(jnp.ones(()), 1.0, 4)
+    with self.assertRaisesRegex(ValueError, "at least 1"):
+      heat.log_spherical(jnp.ones(()), 1.0, 0)
     with self.assertRaisesRegex(ValueError, "at least 1"):
       heat.log_hyperbolic(jnp.ones(()), 1.0, 0)

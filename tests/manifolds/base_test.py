@@ -40,6 +40,39 @@ def test_the_volume_element_is_that_of_the_metric():
       np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
+def test_frames_are_orthonormal():
+  charts = {**CHARTS, "sphere": manifolds.make("sphere", C)}
+
+  @quick_jit
+  def compute():
+    out = {}
+    for name, m in charts.items():
+      dim = {"product": 5, "gaussian": 2 * DIM}.get(name, DIM)
+      x = m.random(jax.random.key(0), (), 5 if name == "product" else DIM, scale=0.4)
+      assert m.dimension(x) == dim
+      frame = m.from_frame(x, jnp.eye(dim, dtype=x.dtype))
+      out[name] = m.inner(x, frame[:, None], frame), m.to_frame(x, frame)
+    return out
+
+  for name, both in compute().items():
+    for found in both:
+      np.testing.assert_allclose(found, np.eye(len(found)), atol=1e-6, err_msg=name)
+
+
+def test_curvatures():
+  for name in manifolds.NAMES:
+    sign = {"euclidean": 0, "sphere": -1}.get(name, 1)
+    np.testing.assert_allclose(manifolds.make(name, C).bend(), sign * C, rtol=1e-6)
+  assert CHARTS["round stereographic"].bend() < 0
+
+
+def test_what_has_no_frame_or_curvature_says_so():
+  with pytest.raises(ValueError, match="constant curvature, got 'h2 x e1'"):
+    manifolds.make("h2 x e1").bend()
+  with pytest.raises(ValueError, match="points are vectors, got spd"):
+    manifolds.make("spd").dimension(jnp.eye(2))
+
+
 def test_injectivity_radii():
   for name in ("lorentz", "poincare", "euclidean", "halfspace", "gaussian"):
     assert manifolds.make(name, C).injectivity_radius == math.inf

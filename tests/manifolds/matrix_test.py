@@ -155,7 +155,7 @@ def test_rotations(n):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_half_turns(dtype):
-  """In ℝ³ log is one of two; in ℝ⁴ only the distance is left, and it is right up to there."""
+  """Where there are several logarithms log is one of them."""
   e = float(np.finfo(dtype).eps)
   axis = np.array([0.6, -0.48, 0.64])
   hat = np.cross(np.eye(3), axis)
@@ -170,6 +170,12 @@ def test_half_turns(dtype):
   r = np.stack([scipy.linalg.block_diag(turn(t), turn(0.5)) for t in angles]).astype(dtype)
   d = ask(so.dist, np.eye(4, dtype=dtype), r)
   np.testing.assert_allclose(d, np.hypot(angles, 0.5), rtol=10 * e)
+  q = np.linalg.qr(rng().standard_normal((6, 6)))[0]
+  r = np.stack([scipy.linalg.block_diag(*map(turn, a)) for a in ([np.pi, np.pi, 1], [np.pi] * 3)])
+  r = (q @ r @ q.T).astype(dtype)
+  d, reached = ask(lambda o, r: (so.dist(o, r), so.exp(o, so.log(o, r))), np.eye(6, dtype=dtype), r)
+  np.testing.assert_allclose(d, np.sqrt([2 * np.pi**2 + 1, 3 * np.pi**2]), rtol=20 * e)
+  np.testing.assert_allclose(reached, r, atol=60 * e)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -261,5 +261,5 @@ def test_minilm_agrees_with_shipped_vectors(minilm, data_root):
 def test_agrees_with_sentence_transformers(minilm):
   peer = pytest.importorskip("sentence_transformers", reason="is the reference")
   texts = ["A tree grows.", "Hyperbolic space holds trees; spheres hold directions.", ""]
-  theirs = peer.SentenceTransformer(sentence_encoder._minilm(), device="cpu").encode(texts)
+  theirs = peer.SentenceTransformer(sentence_encoder.minilm_folder(), device="cpu").encode(texts)
   np.testing.assert_allclose(minilm.encode(texts), theirs, atol=1e-5)
