@@ -196,8 +196,9 @@ def _targets():
         found = _CODES.get(variant, {}).get(codec, ())
         wanted = found[at] if at < len(found) else None
         signs = variant == "codes_192" and codec in ("int8_codes", "binary01") and wanted
+        note = "depends on directions' signs" if signs else ""
         yield goal(f"SciFact, formats, {title}", variant, f"{codec}_{measure}", wanted,
-                   tol=_TOL[measure], note="depends on directions' signs" if signs else "")  # fmt: skip
+                   tol=_TOL[measure], note=note)  # fmt: skip
     for variant in ("pq96", "pq48", "rabitq"):
       yield goal(f"SciFact, formats, {title}", variant, measure)
   for variant, row in _SPEARMAN.items():
