@@ -175,6 +175,7 @@ def test_an_autoencoder_keeps_what_a_plane_has():
   assert np.sum(rest**2) < 0.1 * np.sum((x - x.mean(axis=0)) ** 2)
 
 
+@pytest.mark.slow
 def test_matryoshka_prefixes_keep_similarities_better_than_components():
   x, near, _ = clusters()
   x[:, 0] += 20  # what all have in common
