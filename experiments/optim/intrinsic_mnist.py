@@ -1,15 +1,21 @@
-"""Intrinsic dimension of MNIST networks [li2018intrinsic]: Table 1, its first two columns.
+"""Intrinsic dimension of MNIST networks [li2018intrinsic]: Table 1, widths, and shuffled data.
 
 Run:         python launch.py --config=experiments/optim/intrinsic_mnist.py:mlp
 Cost:        minutes a network on two CPU cores; the table shows each run's.
-Departures:  d_int90 is the least of `dims` whose test accuracy is 90 % of that of direct training;
-             the paper's grid is finer or unknown. Adam for `epochs` passes, with one learning rate
-             for the direct training and one for subspaces, both fixed. Fastfood projections, where
-             the paper has dense ones for small networks.
+Departures:  d_int90 is the least of `dims` whose accuracy is 90 % of that of direct training.
+             d_acc90 is the least whose accuracy is 0.9; the authors' plots find their figures for
+             MNIST so, and 525 to 575 by the other rule where they report 750. Our grids are
+             coarser than theirs. Adam for `epochs` passes, with one learning rate for the direct
+             training and one for subspaces, both fixed. Fastfood projections, where the paper has
+             dense ones for small networks.
+             Labels are shuffled among 6,000 images, the paper's smallest share, and it is the
+             accuracy on these that counts, as there. The paper trains for 500 passes.
 Unspecified: the optimizer's settings and the number of passes behind Table 1; ours stand in Config.
+             Figures for shuffled data are those of the authors' plots.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +23,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
 from matplotlib import figure
@@ -34,7 +41,11 @@ class Config:
   """A network and the subspaces that are tried."""
 
   net: str = "mlp"  # 784-200-200-10, or lenet
+  depth: int = 2  # mlp: hidden layers
+  width: int = 200  # mlp: units of each
   data: str = "mnist"  # or twin, a few generated images
+  images: int = 0  # for training, of all; 0 for all
+  shuffle: str = "none"  # pixels, in the same way in all images, or labels of the training images
   dims: tuple[int, ...] = (200, 300, 400, 500, 600, 750, 900)  # d, ascending
   projection: str = "fastfood"  # or sparse, dense
   epochs: float = 8  # passes over the training images
@@ -45,21 +56,38 @@ class Config:
   seed: int = 0
 
 
+_LABELS = dict(shuffle="labels", depth=5, width=400, images=6000, epochs=100)
 VARIANTS = {
   "mlp": dict(),
   "lenet": dict(net="lenet", dims=(100, 150, 200, 250, 290, 350, 450)),
+  "mlp_narrow": dict(width=100),
+  "mlp_wide": dict(width=400),
+  "mlp_pixels": dict(shuffle="pixels"),
+  "lenet_pixels": dict(
+    net="lenet", shuffle="pixels", dims=(300, 450, 600, 800, 1000, 1200, 1400, 1700)
+  ),
+  "mlp_labels": dict(_LABELS, dims=(10_000, 30_000, 60_000, 90_000)),
   "smoke": dict(data="twin", net="lenet", dims=(100,), epochs=20, batch_size=20, lr_subspace=0.1),
 }
 
+PARTIAL = {"mlp_labels": "100 of 500 passes"}
+
+_target = functools.partial(harness.Target, better="low")
 TARGETS = tuple(
   target
-  for variant, d in (("mlp", 750), ("lenet", 290))
-  for target in (
-    harness.Target("Table 1", variant, "d_int90", d, better="low"),
-    harness.Target("Table 1", variant, "direct_accuracy"),
-    harness.Target("Table 1", variant, "parameters"),
+  for table, variant, d in (
+    ("Table 1", "mlp", 750), ("Table 1", "lenet", 290),
+    ("Widths", "mlp_narrow", None), ("Widths", "mlp_wide", None),
+    ("Shuffled pixels", "mlp_pixels", 750), ("Shuffled pixels", "lenet_pixels", 1400),
+    ("Shuffled labels", "mlp_labels", 90_000),
   )
-)
+  for target in (
+    _target(table, variant, "d_acc90", d),
+    _target(table, variant, "d_int90"),
+    _target(table, variant, "direct_accuracy"),
+    _target(table, variant, "parameters"),
+  )
+)  # fmt: skip
 
 
 def get_config(variant: str = "mlp") -> Config:
@@ -68,14 +96,17 @@ def get_config(variant: str = "mlp") -> Config:
 
 
 class Mlp(nn.Module):
-  """784-200-200-10, 199,210 parameters."""
+  """784-200-200-10 has 199,210 parameters, and five layers of 400 units have 959,610."""
+
+  depth: int
+  width: int
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """Images [b, 28, 28] to logits [b, 10]."""
     x = x.reshape(x.shape[0], -1)
-    for _ in range(2):
-      x = nn.relu(nn.Dense(200)(x))
+    for _ in range(self.depth):
+      x = nn.relu(nn.Dense(self.width)(x))
     return nn.Dense(10)(x)
 
 
@@ -106,34 +137,34 @@ class LeNet(nn.Module):
     return nn.Dense(10)(x)
 
 
-_NETS = {"mlp": Mlp, "lenet": LeNet}
-
-
 class _Problem(NamedTuple):
   """What is trained, whatever it is parametrised by."""
 
   loss: Callable[[PyTree, Array], Array]  # (parameters, ids of images [b]) → mean nats
   sample: Callable[[Key, Array], Array]  # (key, steps [k]) → ids [k, b]
-  accuracy: Callable[[PyTree], Array]  # parameters → share of right answers on the test images
+  accuracy: Callable[[PyTree], Array]  # parameters → share of right answers on the judged images
   steps: int
 
 
 def run(config: Config, workdir: str) -> dict[str, float]:
-  """Trains directly and in every subspace; draws accuracy against d, and returns d_int90."""
-  if config.net not in _NETS:
-    raise ValueError(f"net must be {' or '.join(_NETS)}, got {config.net!r}")
+  """Trains directly and in every subspace; draws accuracy against d, and returns the least d."""
+  nets = {"mlp": Mlp(config.depth, config.width), "lenet": LeNet()}
+  if config.net not in nets:
+    raise ValueError(f"net must be {' or '.join(nets)}, got {config.net!r}")
+  if min(config.depth, config.width) < 1:
+    raise ValueError(f"depth and width are at least 1, got {config.depth} and {config.width}")
   if not config.dims or list(config.dims) != sorted(set(config.dims)):
     raise ValueError(f"dims must ascend, got {config.dims}")
-  train, test = _load(config)
-  net = _NETS[config.net]()
+  train, judged = _load(config)
+  net = nets[config.net]
   key_init, key_subspace, key_train = jax.random.split(jax.random.key(config.seed), 3)
   params = net.init(key_init, jnp.zeros((1, 28, 28)))
-  problem = _problem(config, net, train, test)
+  problem = _problem(config, net, train, judged)
   size = sum(x.size for x in jax.tree.leaves(params))
 
   def trained(name: str, z: PyTree, expand: Callable, lr: float) -> float:
     accuracy = _train(problem, z, expand, lr, key_train, os.path.join(workdir, name))
-    logging.info("%s: test accuracy %.4f", name, accuracy)
+    logging.info("%s: accuracy %.4f", name, accuracy)
     return accuracy
 
   direct = trained("direct", params, lambda z: z, config.lr)
@@ -141,25 +172,47 @@ def run(config: Config, workdir: str) -> dict[str, float]:
   for d in config.dims:
     z, expand = subspace.make(key_subspace, params, d, projection=config.projection)
     found[d] = trained(f"d{d}", z, expand, config.lr_subspace)
-  enough = [d for d, accuracy in found.items() if accuracy >= config.share * direct]
   _draw(config, direct, found, os.path.join(workdir, "accuracy"))
-  if not enough:
-    raise harness.Abort(
-      f"no d of {config.dims} reaches {config.share:g} of the direct accuracy {direct:.4f} "
-      f"(the best is {max(found.values()):.4f}); try larger ones"
-    )
-  return {"d_int90": min(enough), "direct_accuracy": direct, "parameters": size}
+  metrics = {"direct_accuracy": direct, "parameters": size}
+  for name, least in (("d_int90", config.share * direct), ("d_acc90", config.share)):
+    if enough := [d for d, accuracy in found.items() if accuracy >= least]:
+      metrics[name] = min(enough)
+    else:
+      logging.warning(
+        "no %s: no d of %s reaches an accuracy of %.4f, the best is %.4f",
+        name, config.dims, least, max(found.values()),
+      )  # fmt: skip
+  return metrics
 
 
 def _load(config: Config) -> tuple[mnist.Digits, mnist.Digits]:
-  if config.data == "mnist":
-    return mnist.load("train"), mnist.load("test")
-  if config.data != "twin":
+  """Images for training, and those whose accuracy counts."""
+  if config.data not in ("mnist", "twin"):
     raise ValueError(f"data must be mnist or twin, got {config.data!r}")
-  return mnist.twin(200), mnist.twin(100, seed=1)
+  if config.shuffle not in ("none", "pixels", "labels"):
+    raise ValueError(f"shuffle must be none, pixels or labels, got {config.shuffle!r}")
+  if config.data == "mnist":
+    train, test = mnist.load("train"), mnist.load("test")
+  else:
+    train, test = mnist.twin(200), mnist.twin(100, seed=1)
+  n = len(train.labels)
+  if not 0 <= config.images <= n:
+    raise ValueError(f"images must be between 0 and {n}, got {config.images}")
+  rng = np.random.default_rng(config.seed)
+  if config.images:
+    some = rng.choice(n, config.images, replace=False)
+    train = mnist.Digits(train.images[some], train.labels[some])
+  if config.shuffle == "pixels":
+    to = rng.permutation(28 * 28)
+    move = lambda x: x.reshape(len(x), -1)[:, to].reshape(x.shape)
+    train, test = (mnist.Digits(move(x), labels) for x, labels in (train, test))
+  if config.shuffle == "labels":
+    train = train._replace(labels=rng.permutation(train.labels))
+    return train, train
+  return train, test
 
 
-def _problem(config: Config, net: nn.Module, train: mnist.Digits, test: mnist.Digits) -> _Problem:
+def _problem(config: Config, net: nn.Module, train: mnist.Digits, judged: mnist.Digits) -> _Problem:
   images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
   n, b = len(labels), config.batch_size
   if not 1 <= b <= n:
@@ -179,7 +232,7 @@ def _problem(config: Config, net: nn.Module, train: mnist.Digits, test: mnist.Di
   @jax.jit
   def accuracy(params: PyTree) -> Array:
     right = lambda image, label: jnp.argmax(logits(params, image[None])[0]) == label
-    some = jax.lax.map(lambda pair: right(*pair), (test.images, test.labels), batch_size=500)
+    some = jax.lax.map(lambda pair: right(*pair), (judged.images, judged.labels), batch_size=500)
     return jnp.mean(some.astype(jnp.float32))
 
   return _Problem(loss, sample, accuracy, max(1, round(config.epochs * per_epoch)))
@@ -188,7 +241,7 @@ def _problem(config: Config, net: nn.Module, train: mnist.Digits, test: mnist.Di
 def _train(
   problem: _Problem, z: PyTree, expand: Callable, lr: float, key: Key, folder: str
 ) -> float:
-  """Test accuracy after training z by Adam."""
+  """Accuracy after training z by Adam."""
   tx = radam.radam(lr, euclidean.manifold())  # Adam
 
   def step(state: tuple[PyTree, PyTree], ids: Array) -> tuple[tuple, dict[str, Array]]:
@@ -211,7 +264,9 @@ def _draw(config: Config, direct: float, found: dict[int, float], stem: str) -> 
   ax.plot(list(found), list(found.values()), marker="o", label="in a random subspace")
   ax.axhline(direct, color="0.5", label="direct")
   ax.axhline(config.share * direct, color="0.5", ls="--", label=f"{config.share:.0%} of it")
-  ax.set(xlabel="d", ylabel="test accuracy", title=f"{config.net}, {config.data}")
+  ax.set(
+    xlabel="d", ylabel="accuracy", title=f"{config.net}, {config.data}, shuffled: {config.shuffle}"
+  )
   ax.legend(frameon=False)
   for kind in ("png", "svg"):
     fig.savefig(f"{stem}.{kind}")

@@ -11,6 +11,7 @@ sine and cosine [bjorck1973angles].
 """
 
 import functools
+import math
 import sys
 
 import jax
@@ -189,6 +190,11 @@ def descend(
 def retract(x: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """The frame of x + v by QR with a positive diagonal, [..., n, p]; v up to 100 long."""
   return matrix.qr_step(x, _horizontal(x, v))
+
+
+def injectivity_radius(*, c: Scalar = 1.0) -> Array:
+  """The distance within which geodesics are shortest: π/2, one angle."""
+  return jnp.asarray(math.pi / 2)
 
 
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:

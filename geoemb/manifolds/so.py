@@ -161,6 +161,11 @@ def random(
   return matrix.polar(jax.random.normal(key, (*shape, dim, dim), dtype), True)
 
 
+def injectivity_radius(*, c: Scalar = 1.0) -> Array:
+  """The distance within which geodesics are shortest: π, a half turn of one plane."""
+  return jnp.asarray(math.pi)
+
+
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Distances of x [..., a, n, n] to y [..., b, n, n], [..., a, b], in blocks; exact as `dist`."""
   return matrix.pairwise(dist, x, y)

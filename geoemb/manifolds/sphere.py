@@ -157,9 +157,9 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """
   c = jnp.asarray(c, x.dtype)
   cosine = c * numerics.dots(_point(x, c), _point(y, c))
-  floor = jnp.asarray(0.5 * numerics.noise(x.dtype), x.dtype)
-  chord = numerics.safe_sqrt(0.5 * (1 - cosine), floor)
-  return 2 / jnp.sqrt(c) * numerics.atan2(chord, numerics.safe_sqrt(0.5 * (1 + cosine), floor))
+  end = 1 - numerics.noise(x.dtype)
+  cosine = jnp.where(jnp.abs(cosine) > end, jnp.sign(cosine), cosine)
+  return numerics.arccos(cosine) / jnp.sqrt(c)
 
 
 def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:

@@ -244,6 +244,14 @@ def origin(
   return jnp.broadcast_to(jnp.eye(*dim, dtype=dtype), (*shape, *dim))
 
 
+def injectivity_radius(*, c: Scalar = 1.0) -> Array:
+  """A distance within which geodesics are shortest: 0.89 π [rentmeesters2013algorithms].
+
+  It is a lower bound, whatever n and p are; for p = 1, the sphere, the distance is π.
+  """
+  return jnp.asarray(0.89 * math.pi)
+
+
 def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Distances of x [..., a, n, p] to y [..., b, n, p], [..., a, b], in blocks; exact as `dist`."""
   return matrix.pairwise(dist, x, y)

@@ -83,6 +83,23 @@ def test_injectivity_radii():
   mixed = product.manifold("s2 x h3 x s2", (C, 1.0, 0.1), weights=(4, 1, 1))
   np.testing.assert_allclose(mixed.injectivity_radius, 2 * half, rtol=1e-6)
   assert 2 * half < np.pi / math.sqrt(0.1)
+  np.testing.assert_allclose(manifolds.make("stiefel").injectivity_radius, 0.89 * np.pi, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, dim", [("so", 3), ("grassmann", (3, 1))])
+def test_geodesics_are_shortest_up_to_the_injectivity_radius(name, dim):
+  """By one turn of one plane, whose other way round is the shorter from there on."""
+  m = manifolds.make(name)
+
+  @quick_jit
+  def compute(share):
+    x = m.origin((), dim)
+    v = m.tangent(x, jnp.zeros_like(x).at[1, 0].set(1))
+    y = m.exp(x, v * (share * m.injectivity_radius / m.norm(x, v)))
+    return m.dist(x, y) / m.injectivity_radius
+
+  np.testing.assert_allclose(compute(0.99), 0.99, rtol=1e-5)
+  np.testing.assert_allclose(compute(1.01), 0.99, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
