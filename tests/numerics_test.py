@@ -77,6 +77,14 @@ class SpecialFunctionTest(parameterized.TestCase):
     self.check(numerics.asinh, mp.asinh, np.concatenate([x, -x]), 8, 8)
 
   @parameterized.parameters(*DTYPES)
+  def test_arccos(self, dtype):
+    x = np.concatenate([np.linspace(0, 0.999, 31), 1 - 2.0 ** -np.arange(1, 20)]).astype(dtype)
+    self.check(numerics.arccos, mp.acos, np.concatenate([x, -x[1:]]), 8, 8)
+    ends = np.array([-2, -1, 1, 2], dtype)
+    np.testing.assert_allclose(numerics.arccos(ends), [np.pi, np.pi, 0, 0], rtol=1e-6)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(numerics.arccos))(ends), 0)
+
+  @parameterized.parameters(*DTYPES)
   def test_arcosh(self, dtype):
     x = np.concatenate([1 + arguments(dtype, 1e-5, 10), arguments(dtype, 10, 1e30)])
     self.check(numerics.arcosh, mp.acosh, x, 8, 8)

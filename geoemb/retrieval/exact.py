@@ -2,11 +2,14 @@
 
     hits = exact.search(queries, table, 10, by="cosine")
     hits = exact.search(queries, table, 10, by=manifolds.make("lorentz"))
+    hits = exact.search(queries, boxes, 10, by=lambda q, b: containment(q[:, None], b[None]))
 
 Inner products and cosines are matrix products of blocks in float32 (float64 where both sides are),
 whatever the table is held in: float16, bfloat16, float8 and int8 rows are widened block by block.
 Distances are float64: points whose distances are not told apart by a matrix product are compared by
 `Manifold.dist`, see `intervals`.
+
+A function scores whatever else there is, such as boxes: it is compiled for one shape of blocks.
 
 Only a block of scores is held: of each, few can beat the best so far.
 """
@@ -20,7 +23,7 @@ import numpy as np
 
 from geoemb.manifolds import base
 from geoemb.retrieval import intervals
-from geoemb.typing import ArrayLike
+from geoemb.typing import Array, ArrayLike
 
 _SCORES = 1 << 23  # scores at a time on the host: 32 MB of float32
 _ROWS = 1 << 12  # rows of the table in a block
@@ -40,17 +43,18 @@ def search(
   table: ArrayLike,
   k: int,
   *,
-  by: str | base.Manifold = "dot",
+  by: str | base.Manifold | Callable[[Array, Array], Array] = "dot",
   allow: ArrayLike | None = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> Hits:
   """The k best of n rows for each of b queries.
 
   Args:
-    queries: [b, point].
-    table: [n, point]; a memory-mapped one is read block by block.
+    queries: [b, point]; where a function scores, [b, …].
+    table: [n, point]; a memory-mapped one is read block by block. Where a function scores, [n, …].
     k: how many; of fewer rows all are returned, and the rest is filled.
-    by: "dot", "cosine", or a manifold for its distance.
+    by: "dot", "cosine", a manifold for its distance, or a traceable function of queries [b, …] and
+      rows [r, …] that returns scores [b, r], larger for better.
     allow: [n] bool, the rows that count, or None for all of them.
     progress: called with (rows done, rows in all).
 
@@ -69,9 +73,11 @@ def search(
       queries = _unit(queries, 0, "query")
     score = _on_device if jax.default_backend() != "cpu" else _on_host
     score(queries, table, by == "cosine", allow, best, progress)
-  else:
+  elif isinstance(by, base.Manifold):
     best = Best(len(queries), min(k, len(table)), np.float64)
     _by_distance(by, queries.astype(np.float64), table, allow, best, progress)
+  else:
+    _by_function(by, queries, table, allow, best, progress)
   return best.hits(k)
 
 
@@ -109,14 +115,15 @@ class Best:
 
 def _checked(queries, table, k, by, allow):
   queries, table = np.asarray(queries), np.asarray(table)
-  ndim = 1 if isinstance(by, str) else by.point_ndim
-  if isinstance(by, str) and by not in ("dot", "cosine"):
-    raise ValueError(f'by must be "dot", "cosine" or a manifold, got {by!r}')
-  if table.ndim != 1 + ndim or queries.ndim != 1 + ndim or queries.shape[1:] != table.shape[1:]:
-    raise ValueError(
-      "queries and table must be rows of points of one shape, "
-      f"got {queries.shape} and {table.shape}"
-    )
+  if isinstance(by, str | base.Manifold):
+    if isinstance(by, str) and by not in ("dot", "cosine"):
+      raise ValueError(f'by must be "dot", "cosine", a manifold or a function, got {by!r}')
+    ndim = 2 if isinstance(by, str) else 1 + by.point_ndim
+    if table.ndim != ndim or queries.ndim != ndim or queries.shape[1:] != table.shape[1:]:
+      raise ValueError(
+        "queries and table must be rows of points of one shape, "
+        f"got {queries.shape} and {table.shape}"
+      )
   if k < 1 or not len(table):
     raise ValueError(f"k and the number of rows must be positive, got {k} and {len(table)}")
   if not np.isfinite(queries).all():
@@ -240,6 +247,24 @@ def _by_distance(m, queries, table, allow, best, progress):
       for i in range(0, len(row), _PENDING):
         u, v = first + row[i : i + _PENDING], column[i : i + _PENDING]
         best.add(u, -dist(u, v), ids[v])
+    if progress is not None:
+      progress(min(start + rows, len(table)), len(table))
+
+
+def _by_function(score, queries, table, allow, best, progress):
+  b, k = best.scores.shape
+  rows = min(len(table), max(k, _PENDING // max(b, 1)))
+  score = jax.jit(score)
+  for start, block, ids in _blocks(table, rows, allow):
+    _refuse(start, block)
+    n = len(block)
+    block = np.concatenate([block, np.repeat(block[:1], rows - n, axis=0)])  # one shape for all
+    scores = np.asarray(score(queries, block))
+    if scores.shape != (b, rows):
+      raise ValueError(f"the function must return scores [{b}, {rows}], got {scores.shape}")
+    if np.isnan(scores).any():
+      raise ValueError(f"the function's scores are NaN, of rows from {start} on")
+    _take(scores[:, :n], np.arange(b), ids, best)
     if progress is not None:
       progress(min(start + rows, len(table)), len(table))
 

@@ -121,6 +121,24 @@ class DistanceTest(parameterized.TestCase):
     np.testing.assert_array_equal(got.ids, ids)
 
 
+def test_scores_by_a_function():
+  """Boxes by the volume that they share with a box, [2, d] each."""
+  rng = np.random.default_rng(0)
+  corner = rng.uniform(size=(250, 2))
+  boxes = np.stack([corner, corner + rng.uniform(size=(250, 2))], axis=1).astype(np.float32)
+
+  def shared(a, b):
+    side = jnp.minimum(a[:, None, 1], b[None, :, 1]) - jnp.maximum(a[:, None, 0], b[None, :, 0])
+    return jnp.prod(jnp.maximum(side, 0), axis=-1)
+
+  with mock.patch.object(exact, "_PENDING", 1 << 8):
+    got = exact.search(boxes[:4], boxes, 9, by=shared, allow=np.arange(250) != 7)
+  want = np.where(np.arange(250) != 7, np.asarray(shared(boxes[:4], boxes)), -np.inf)
+  np.testing.assert_array_equal(got.ids, best(want, 9)[1])
+  with pytest.raises(ValueError, match="must return scores"):
+    exact.search(boxes, boxes, 1, by=lambda a, b: a)
+
+
 def test_near_points_far_out_are_told_apart():
   """Where inner products cancel: 1e-9 apart at radius 12 of hyperbolic space."""
   m = manifolds.make("lorentz")
@@ -140,7 +158,7 @@ def test_near_points_far_out_are_told_apart():
     (dict(table=np.ones((9, 5))), "points of one shape"),
     (dict(queries=np.full((2, 4), np.nan)), "queries must be finite, got 2 bad ones"),
     (dict(table=np.where(np.arange(9)[:, None] == 4, np.inf, np.ones((9, 4)))), "row 4 is not"),
-    (dict(by="l3"), 'must be "dot", "cosine" or a manifold'),
+    (dict(by="l3"), 'must be "dot", "cosine", a manifold'),
     (dict(by="cosine", table=np.zeros((9, 4))), "zero vector has no cosine with any: row 0"),
     (dict(by="cosine", queries=np.zeros((2, 4))), "zero vector has no cosine with any: query 0"),
     (dict(allow=np.ones(8, bool)), r"allow must be \[9\] bool"),
