@@ -8,8 +8,7 @@ An .npz file holds either kind, its arrays floating and with rows of one length:
              are to be fitted on others, fit [k, d]
 
 "scifact" names the vectors of all-MiniLM-L6-v2 [wang2020minilm] for SciFact,
-384-dimensional, 5,183 documents and 1,109 queries; "stsb" those for the sentences of the STS
-Benchmark's test split [cer2017stsb], 1,379 pairs. Neither is shipped.
+384-dimensional, 5,183 documents and 1,109 queries. They are not shipped.
 """
 
 import os
@@ -20,7 +19,7 @@ import numpy as np
 
 from geoemb.data import beir, paths, qrels
 
-FILES = {"scifact": "scifact/minilm_f16.npz", "stsb": "stsb/minilm_f16.npz"}
+FILES = {"scifact": "scifact/minilm_f16.npz"}
 
 
 class Documents(NamedTuple):
@@ -103,9 +102,11 @@ def twin(n: int = 400, m: int = 40, d: int = 64, *, seed: int = 0) -> Documents:
   turn = np.linalg.qr(rng.standard_normal((d, d)))[0]
   topics = rng.standard_normal((max(2, n // 20), d))
   at = rng.integers(len(topics), size=n)
-  c = (topics[at] + 0.7 * rng.standard_normal((n, d))) * spectrum
+  c = (topics[at] + 0.4 * rng.standard_normal((n, d))) * spectrum
   c[:, 0] += 1
-  q = c[:m] + 0.5 * rng.standard_normal((m, d)) * spectrum
+  noise = np.concatenate([0.5 * spectrum, np.full(d, np.sqrt(np.mean(spectrum**2)))])
+  noise = (noise * rng.standard_normal((m, 2 * d))).reshape(m, 2, d).sum(axis=1)
+  q = c[:m] + noise
   c, q = (_unit(x @ turn).astype(np.float32) for x in (c, q))
   ids = [str(i) for i in range(n)]
   return Documents(ids, c, ids[:m], q, {i: {i: 1} for i in ids[:m]})

@@ -59,10 +59,10 @@ def fit(
   *,
   key: Key,
   share: float = 0.8,
-  alpha: float = 0.1,
+  alpha: float = 100.0,
   largest: bool = False,
-  sample: int = 1000,
-  steps: int = 60,
+  sample: int = 500,
+  steps: int = 50,
   learning_rate: float = 0.3,
 ) -> linear.Linear:
   """A reducer of vectors x [n, d] to `dim` coordinates, which come in the order they were found.
@@ -72,7 +72,8 @@ def fit(
     dim: coordinates.
     key: for the vectors that are compared and for the first directions.
     share: b/100, of the pairs that count.
-    alpha: α, in units of the root mean square of the vectors' deviations along a direction.
+    alpha: α, in units of the root mean square of the vectors' deviations along a coordinate; where
+      it is not far above 1, later directions are copies of the first.
     largest: average the largest gaps, as the authors' code does.
     sample: vectors that are compared, in all their pairs.
     steps: of ascent a direction, of lengths that fall to 0.

@@ -92,6 +92,7 @@ def test_regularisers():
   np.testing.assert_allclose(sparsity.ramp(jnp.arange(0.0, 5.0), 2.0), [0, 0.25, 1, 1, 1])
 
 
+@pytest.mark.slow
 def test_the_flops_regulariser_spreads_activity_more_than_l1():
   x = mixtures()
   pairs = x, x
