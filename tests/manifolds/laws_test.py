@@ -120,8 +120,15 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
     return {k: np.asarray(v) for k, v in compute().items()}
 
 
+# Rarer charts in float64 alone: what float32 loses is measured by oracle_test for all.
+IN_FLOAT32 = ("euclidean", "sphere", "poincare", "lorentz", "horospherical")
+CASES = [
+  (name, dtype) for name in NAMES for dtype in DTYPES if name in IN_FLOAT32 or dtype > "float32"
+]
+
+
 @parameterized.named_parameters(
-  (f"{name.replace(' ', '_')}_{dtype}", name, dtype) for name in NAMES for dtype in DTYPES
+  (f"{name.replace(' ', '_')}_{dtype}", name, dtype) for name, dtype in CASES
 )
 class LawsTest(parameterized.TestCase):
   def close(self, name, dtype, a, b, scale=1.0):
@@ -236,7 +243,7 @@ class LawsTest(parameterized.TestCase):
 
 
 class OriginTest(parameterized.TestCase):
-  @parameterized.product(name=NAMES, dtype=DTYPES)
+  @parameterized.parameters(*CASES)
   def test_distances_from_the_origin_have_unit_gradients(self, name, dtype):
     m = geometry(name, C)
     with jax.enable_x64(True):
@@ -254,7 +261,7 @@ class OriginTest(parameterized.TestCase):
 
 
 class SquareTest(parameterized.TestCase):
-  @parameterized.product(name=NAMES, dtype=DTYPES)
+  @parameterized.parameters(*CASES)
   def test_sqdist_is_smooth(self, name, dtype):
     """The square of dist, with its slope; at x = y the Hessian of half of it is the metric."""
     with jax.enable_x64(True):
