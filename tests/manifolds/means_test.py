@@ -30,7 +30,8 @@ def cloud(name, dtype, radius, shape):
 
 
 @pytest.mark.parametrize(
-  "name, dtype", [*((name, "float64") for name in manifolds.NAMES), ("lorentz", "float32")]
+  "name, dtype",
+  [*((name, "float64") for name in manifolds.NAMES if name != "klein"), ("lorentz", "float32")],
 )
 def test_the_weighted_directions_to_the_points_add_up_to_nothing(name, dtype):
   with jax.enable_x64(dtype == "float64"):
@@ -114,10 +115,17 @@ def test_lorentz_centroid_is_the_scaled_sum(dtype):
 @pytest.mark.parametrize("name", manifolds.NAMES)
 def test_geodesics_have_their_ends_and_a_constant_speed(name):
   m, y, _ = cloud(name, "float32", 1.0, ())
-  a, b = y[0], y[1]
   t = jnp.linspace(0, 1, 5)
-  way = m.geodesic(a, b, t)
-  np.testing.assert_allclose(m.dist(a, way), t * m.dist(a, b), rtol=1e-4, atol=1e-6)
-  np.testing.assert_allclose(m.dist(way, b), (1 - t) * m.dist(a, b), rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(m.dist(m.exp0(m.log0(a)), a), 0, atol=1e-5)
-  np.testing.assert_allclose(m.dist0(a), m.norm(m.origin_like(a), m.log0(a)), rtol=1e-5)
+
+  @quick_jit
+  def pairs(a, b):
+    way, whole = m.geodesic(a, b, t), m.dist(a, b)
+    return (
+      (m.dist(a, way), t * whole),
+      (m.dist(way, b), (1 - t) * whole),
+      (m.dist(m.exp0(m.log0(a)), a), jnp.zeros_like(whole)),
+      (m.dist0(a), m.norm(m.origin_like(a), m.log0(a))),
+    )
+
+  for got, want in pairs(y[0], y[1]):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
