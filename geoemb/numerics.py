@@ -265,7 +265,7 @@ def _atan2_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def arccos(x: Array) -> Array:
   """The angle of a cosine, [...] in radians, to 3 eps; its derivative is 0 at and beyond ±1.
 
-  XLA's own goes through atan2, which takes ten times as long. The rational function is fdlibm's.
+  XLA's own goes through atan2, for more time. The rational function is fdlibm's.
   """
   a = jnp.abs(bound(x, 1))
   far = a > 0.5

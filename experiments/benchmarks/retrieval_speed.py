@@ -3,7 +3,7 @@
 Run:         python launch.py --config=experiments/benchmarks/retrieval_speed.py:search
 Cost:        minutes a variant; the machine should have no other work meanwhile.
 Departures:  generated vectors for search, whose speed does not depend on them; generated bags of
-             unit vectors, as many and as long as SciFact's abstracts are in tokens, for MUVERA; the
+             unit vectors, about as long as SciFact's abstracts are in tokens, for MUVERA; the
              sentences of the STS Benchmark for the encoder. Ours and each peer take turns in one
              process, and the figures are medians over turns of the peer's time over ours.
              naive is `argsort(-queries @ table.T)` for one query after another; loop encodes a

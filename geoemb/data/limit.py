@@ -7,7 +7,6 @@ anew. A person whom judgements name likes what the queries that they answer ask 
 LIMIT-rebuilt: as many documents hold a word as in the original, but other people do.
 """
 
-import json
 import os
 import re
 
@@ -34,8 +33,8 @@ def rebuild(
     ValueError: a file is not as described above, or there are fewer people than are judged.
   """
   folder = os.path.join(paths.root(root), "limit")
-  queries = _queries(os.path.join(folder, "limit", "queries.jsonl"))
-  judged = qrels.read(os.path.join(folder, "limit", "qrels.jsonl"))
+  queries = dict(zip(*beir.texts(_there(os.path.join(folder, "limit", "queries.jsonl")))))
+  judged = qrels.read(_there(os.path.join(folder, "limit", "qrels.jsonl")))
   return _draw(queries, judged, _items(os.path.join(folder, "items.txt")), people, seed)
 
 
@@ -101,22 +100,12 @@ def _draw(queries, judged, items, people, seed):
   )
 
 
-def _queries(path):
-  _require(path)
-  with open(path, encoding="utf-8") as file:
-    rows = [json.loads(line) for line in file]
-  return {row["_id"]: row["text"] for row in rows}
-
-
 def _items(path):
-  _require(path)
-  with open(path, encoding="utf-8") as file:
+  with open(_there(path), encoding="utf-8") as file:
     return [line.strip() for line in file if line.strip()]
 
 
-def _require(path):
+def _there(path: str) -> str:
   if not os.path.exists(path):
-    raise FileNotFoundError(
-      f"{path} not found: put LIMIT's files there, or name the folder that has limit/ in "
-      f"{paths.VARIABLE}"
-    )
+    raise paths.missing(path, "LIMIT's files", "limit")
+  return path

@@ -53,10 +53,7 @@ def _read(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{candidate} cannot be read: {e}") from e
       break
   else:
-    raise FileNotFoundError(
-      f"{path}.gz not found: put MNIST's four IDX files there, or name the folder that has mnist/ "
-      f"in {paths.VARIABLE}"
-    )
+    raise paths.missing(f"{path}.gz", "MNIST's four IDX files", "mnist")
   # 0, 0, the type (8: unsigned byte), the number of axes, and their lengths, big-endian
   header = bytes([0, 0, 8, len(shape)]) + np.asarray(shape, ">i4").tobytes()
   if raw[: len(header)] != header or len(raw) != len(header) + np.prod(shape):

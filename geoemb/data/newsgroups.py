@@ -46,10 +46,7 @@ def load(
     raise ValueError(f"split must be train or test, got {split!r}")
   path = os.path.join(paths.root(root), _FILE)
   if not os.path.exists(path):
-    raise FileNotFoundError(
-      f"{path} not found: put it there, or name the folder that has 20newsgroups/ in "
-      f"{paths.VARIABLE}"
-    )
+    raise paths.missing(path, "it", "20newsgroups")
   texts, groups, names = [], [], set()
   try:
     with lzma.open(path, "rt", encoding="utf-8", newline="\n") as file:

@@ -37,10 +37,7 @@ def load(split: str = "test", *, root: str | os.PathLike | None = None) -> Pairs
     raise ValueError(f"split must be one of {', '.join(SIZES)}, got {split!r}")
   path = os.path.join(paths.root(root), "stsb", f"sts-{split}.csv")
   if not os.path.exists(path):
-    raise FileNotFoundError(
-      f"{path} not found: put STS Benchmark's files there, or name the folder that has stsb/ in "
-      f"{paths.VARIABLE}"
-    )
+    raise paths.missing(path, "STS Benchmark's files", "stsb")
   with open(path, encoding="utf-8", newline="\n") as file:
     # Tabs, and no quoting: genre, file, year, id, score, two sentences, and at times their sources.
     rows = [line.rstrip("\n").split("\t") for line in file]

@@ -58,8 +58,9 @@ def load(
   """
   path = os.path.join(paths.root(root), FILES[name]) if name in FILES else os.fspath(name)
   if not os.path.exists(path):
-    hint = f"; name the folder that has {FILES[name]} in {paths.VARIABLE}" if name in FILES else ""
-    raise FileNotFoundError(f"{path} not found{hint}")
+    if name in FILES:
+      raise paths.missing(path, f"the vectors of {name}", os.path.dirname(FILES[name]))
+    raise FileNotFoundError(f"{path} not found: name a file of vectors, or {', '.join(FILES)}")
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = dict(file)

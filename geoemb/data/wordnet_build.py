@@ -17,11 +17,12 @@ A name is lemma.pos.NN, as nltk writes it: the first word of the synset in lower
 synset's 1-based place in that word's line of the index file. The format: wndb(5WN) of WordNet 3.0.
 """
 
-import gzip
 import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from geoemb.data import files
 
 SYNSETS = {"noun": 82115, "verb": 13767}  # of WordNet 3.0
 HYPERNYM, INSTANCE_HYPERNYM = "@", "@i"
@@ -84,14 +85,12 @@ def licence(dict_dir: str) -> str:
 
 
 def write(path: str, table: Sequence[Synset]) -> None:
-  """Writes a gzip table without file name or time stamp, so that equal tables are equal files."""
+  """Writes the table; equal ones are equal files."""
   lines = (
     f"{s.name}\t{' '.join(map(str, s.hypernyms))}\t{' '.join(map(str, s.instance_hypernyms))}\n"
     for s in table
   )
-  with open(path, "wb") as raw:
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as file:
-      file.write("".join(lines).encode("ascii"))
+  files.write_gzip(path, "".join(lines).encode("ascii"))
 
 
 def _records(path):

@@ -266,12 +266,12 @@ def params(config: Config, tensors: Mapping[str, np.ndarray], path: str) -> PyTr
   return found
 
 
-def read_json(path: str) -> dict:
-  """A file that holds one object.
+def read_json(path: str, kind: type = dict) -> dict | list:
+  """What a file holds: one object, or, with `kind`, one list.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is no JSON object.
+    ValueError: it is no JSON, or of another kind.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f"{path} not found: it belongs to the folder of a model")
@@ -280,8 +280,8 @@ def read_json(path: str) -> dict:
       found = json.load(file)
     except ValueError as error:
       raise ValueError(f"{path} is not JSON: {error}") from None
-  if not isinstance(found, dict):
-    raise ValueError(f"{path} must hold one object")
+  if not isinstance(found, kind):
+    raise ValueError(f"{path} must hold one {'object' if kind is dict else 'list'}")
   return found
 
 

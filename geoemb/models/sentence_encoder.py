@@ -18,9 +18,10 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-import json
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from geoemb import numerics
 from geoemb.data import files, ragged
 from geoemb.harness import progress as bars
 from geoemb.models import bert
@@ -250,7 +252,9 @@ def _modules(folder):
   if not os.path.exists(path):
     return folder, Head("mean", (), True), []
   used, inner, pooling, dense, normalize = [path], folder, "mean", [], False
-  for module in _list(path):
+  for module in bert.read_json(path, list):
+    if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+      raise ValueError(f"{path} must list modules, each with its type and path, got {module!r:.60}")
     kind, where = module["type"].rpartition(".")[2], os.path.join(folder, module["path"])
     config = os.path.join(where, "config.json")
     if kind == "Transformer":
@@ -266,17 +270,6 @@ def _modules(folder):
     else:
       raise ValueError(f"{path}: the module {module['type']} is not known here")
   return inner, Head(pooling, tuple(dense), normalize), used
-
-
-def _list(path):
-  with open(path, encoding="utf-8") as file:
-    try:
-      found = json.load(file)
-      if all(isinstance(m["type"], str) and isinstance(m["path"], str) for m in found):
-        return found
-    except (ValueError, KeyError, TypeError):
-      pass
-  raise ValueError(f"{path} must hold a list of modules, each with its type and path")
 
 
 def _pooling(config, path):
@@ -359,7 +352,7 @@ def _pooled(network, params, ids, mask, *, layer, pooling, activations, normaliz
       x = (x * weight).sum(axis=1) / (count if pooling == "mean" else jnp.sqrt(count))
     for name, layer_params in zip(activations, dense):
       x = _HEADS[name](x @ layer_params["kernel"] + layer_params["bias"])
-  return _unit(x) if normalize else x
+  return numerics.unit(x) if normalize else x
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("layer", "normalize"))
@@ -367,11 +360,7 @@ def _token_states(network, params, ids, mask, *, layer, normalize):
   """States of tokens, [b, t, h]."""
   with jax.default_matmul_precision("float32"):
     x = network.apply(params, ids, mask)[layer]
-  return _unit(x) if normalize else x
-
-
-def _unit(x):
-  return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+  return numerics.unit(x) if normalize else x
 
 
 class _Teller:
@@ -411,7 +400,7 @@ class _Cache:
           a, b = held["digests"], held["vectors"]
         if a.shape != (len(b), 16) or b.shape[1:] != (self._width,) or b.dtype != np.float32:
           raise ValueError(f"shapes {a.shape} and {b.shape}")
-      except Exception as error:  # zipfile, zlib and numpy raise many kinds
+      except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         logging.warning("%s is damaged and is not used: %s", path, error)
         continue
       digests.append(a)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.reduction import linear, reducer
 from geoemb.typing import Array, ArrayLike, Key
 
 
 def prefix_cosines(x: Array, dims: Sequence[int]) -> Array:
   """Cosines of all pairs of x [b, d] by their first m coordinates, [len(dims), b, b]."""
-  return jnp.stack([_unit(x[:, :m]) @ _unit(x[:, :m]).T for m in dims])
+  return jnp.stack([numerics.unit(x[:, :m]) @ numerics.unit(x[:, :m]).T for m in dims])
 
 
 def fit(
@@ -58,7 +59,7 @@ def fit(
     ids = reducer.rows(key_rows, len(x), batch_size)
     b = len(ids)
     both = x[jnp.concatenate([ids, reducer.neighbours(key_neighbor, neighbors, ids)])]
-    error = prefix_cosines(both @ w, dims) - _unit(both) @ _unit(both).T
+    error = prefix_cosines(both @ w, dims) - numerics.unit(both) @ numerics.unit(both).T
     square = error * error
     pairs = jnp.diagonal(square, offset=b, axis1=1, axis2=2)  # row i and its neighbour b + i
     return jnp.sum(jnp.mean(square, axis=(1, 2)) + near * jnp.mean(pairs, axis=1))
@@ -66,7 +67,3 @@ def fit(
   start = linear.pca(x, dim, center=False).weight
   w, _ = reducer.minimize(loss, start, key, steps=steps, learning_rate=learning_rate)
   return linear.Linear(jnp.zeros_like(x[0]), w)
-
-
-def _unit(x: Array) -> Array:
-  return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + jnp.finfo(x.dtype).tiny)

@@ -17,6 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.losses import sparsity
 from geoemb.reduction import reducer
 from geoemb.typing import Array, ArrayLike, Key, Scalar
@@ -157,7 +158,7 @@ def fit_head(
 
   def loss(code, key, i, state):
     _, asked, answers = sample(key)
-    z = _unit(code.transform(jnp.concatenate([asked, answers])))
+    z = numerics.unit(code.transform(jnp.concatenate([asked, answers])))
     penalty = flops * sparsity.flops(z) + l1 * sparsity.l1(z)
     rising = sparsity.ramp(i, max(1, steps // 2))
     return in_batch(*jnp.split(z, 2), temperature) + rising * penalty, state
@@ -170,7 +171,7 @@ def fit_head(
 
 def in_batch(first: Array, second: Array, temperature: float) -> Array:
   """Mean cross-entropy of row i of `first` choosing row i of `second` by cosine, [], in nats."""
-  logits = _unit(first) @ _unit(second).T / temperature
+  logits = numerics.unit(first) @ numerics.unit(second).T / temperature
   return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
 
 
@@ -200,9 +201,3 @@ def _sampler(x, pairs, batch_size):
 
 def _mse(error):
   return jnp.mean(error * error)
-
-
-def _unit(z):
-  """Rows of length 1; those of zeros, which a sparse code may be, stay, with a gradient of 0."""
-  square = jnp.sum(z * z, axis=-1, keepdims=True)
-  return jnp.where(square > 0, z * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)

@@ -63,18 +63,17 @@ def search(
       a vector is zero.
   """
   queries, table, allow = _checked(queries, table, k, by, allow)
-  best = Best(len(queries), min(k, len(table)), np.float32)
+  narrow = not isinstance(by, base.Manifold)
   if isinstance(by, str):
-    both = queries.dtype == table.dtype == np.float64
-    dtype = np.float64 if both else np.float32
-    best = Best(len(queries), min(k, len(table)), dtype)
-    queries = queries.astype(dtype)
+    narrow = not queries.dtype == table.dtype == np.float64
+  best = Best(len(queries), min(k, len(table)), np.float32 if narrow else np.float64)
+  if isinstance(by, str):
+    queries = queries.astype(best.scores.dtype)
     if by == "cosine":
       queries = _unit(queries, 0, "query")
     score = _on_device if jax.default_backend() != "cpu" else _on_host
     score(queries, table, by == "cosine", allow, best, progress)
   elif isinstance(by, base.Manifold):
-    best = Best(len(queries), min(k, len(table)), np.float64)
     _by_distance(by, queries.astype(np.float64), table, allow, best, progress)
   else:
     _by_function(by, queries, table, allow, best, progress)

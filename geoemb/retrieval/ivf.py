@@ -16,22 +16,20 @@ An index is not changed: `add` and `delete` return another one that shares its r
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from geoemb import manifolds
-from geoemb.data import files
 from geoemb.manifolds import base
 from geoemb.retrieval import exact, filters
+from geoemb.tables import sections
 from geoemb.typing import ArrayLike
 
-_MAGIC = b"geoemb-ivf-1\n"
 _PAIRS = 1 << 13  # distances of a manifold in one call, always as many: it is compiled once
 _SCORES = 1 << 22  # cosines of centroids at a time
 
@@ -251,32 +249,28 @@ def compact(index: Index) -> Index:
 
 
 def save(index: Index, path: str | os.PathLike) -> None:
-  """Writes the index to a file, which is replaced in full or not at all.
+  """Writes the index to a file, see `sections`, which is replaced in full or not at all.
 
   Rows are copied to memory first if the index has several segments or deleted rows.
   """
   if len(index.segments) != 1 or not index.alive[0].all():
     index = compact(index)
   (segment,) = index.segments
-  by = index.by if index.by == "cosine" else index.by.name
-  parts = dict(zip(("centroids", *Segment._fields), (index.centroids, *segment)))
-  meta, offset = {}, 0
-  for name, array in parts.items():
-    names = array.dtype.names
-    kind = array.dtype.name if names is None else array.dtype.descr if names else []
-    meta[name] = {"dtype": kind, "shape": array.shape, "offset": offset}
-    offset += -(-array.nbytes // 64) * 64
-  c = None if index.by == "cosine" else float(index.by.c)
-  head = json.dumps({"by": by, "c": c, "parts": meta, "bytes": offset}).encode()
-  head += b" " * (-(len(_MAGIC) + 8 + len(head)) % 64)
-
-  def write(file: IO[bytes]) -> None:
-    file.write(_MAGIC + len(head).to_bytes(8, "little") + head)
-    for array in parts.values():
-      file.write(np.ascontiguousarray(array).tobytes())
-      file.write(b"\0" * (-array.nbytes % 64))
-
-  files.replace(path, write)
+  cosine = isinstance(index.by, str)
+  fields = segment.attributes.dtype.descr if segment.attributes.dtype.names else []
+  with sections.Writer(path) as out:
+    records = np.frombuffer(segment.attributes.tobytes(), np.uint8)
+    for name, array in segment._replace(attributes=records)._asdict().items():
+      out.begin(name, array.dtype)
+      out.add(array)
+    out.begin("centroids", index.centroids.dtype)
+    out.add(index.centroids)
+    out.describe({
+      "by": index.by if cosine else index.by.name,
+      "c": None if cosine else float(index.by.c),
+      "attributes": fields,
+      "dim": index.centroids.shape[1],
+    })  # fmt: skip
 
 
 def load(path: str | os.PathLike) -> Index:
@@ -284,46 +278,27 @@ def load(path: str | os.PathLike) -> Index:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is not an index, or is cut short.
+    ValueError: it is not an index, is cut short, or its description is damaged.
   """
   path = os.fspath(path)
   if not os.path.isfile(path):
     raise FileNotFoundError(f"{path} not found: ivf.save writes it")
-  with open(path, "rb") as file:
-    magic = file.read(len(_MAGIC))
-    size = int.from_bytes(file.read(8), "little")
-    begin = len(_MAGIC) + 8 + size
-    total = os.path.getsize(path)
-    if magic != _MAGIC or begin > total:
-      raise ValueError(f"{path} is not an index that ivf.save wrote, or is cut short")
-    head = file.read(size)
+  file = sections.Reader(path, "index of lists")
+  arrays, about = file.arrays, file.about
   try:
-    meta = json.loads(head)
-    by = meta["by"] if meta["by"] == "cosine" else manifolds.make(meta["by"], meta["c"])
-    wanted = begin + meta["bytes"]
-    if total == wanted:
-      parts = {name: _mapped(path, begin, part) for name, part in meta["parts"].items()}
-      centroids = np.array(parts.pop("centroids"))
-      segment = Segment(**parts)
+    by = about["by"] if about["by"] == "cosine" else manifolds.make(about["by"], about["c"])
+    fields = [(name, code, *map(tuple, shape)) for name, code, *shape in about["attributes"]]
+    centroids = np.array(arrays["centroids"].reshape(-1, about["dim"]))
+    vectors = arrays["vectors"].reshape(-1, about["dim"])
+    records = arrays["attributes"].view(fields) if fields else np.zeros(len(vectors), [])
+    segment = Segment(arrays["start"], arrays["ids"], records, vectors)
   except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path} is damaged: {error}") from None
-  if total != wanted:
-    raise ValueError(f"{path} must have {wanted} bytes, got {total}: it is cut short or damaged")
+    raise ValueError(f"{path} is no index of lists: {error}") from None
   start, n = segment.start, len(segment.ids)
   sound = start.shape == (len(centroids) + 1,) and start[0] == 0 and start[-1] == n
-  if not sound or (np.diff(start) < 0).any() or len(segment.vectors) != n:
+  if not sound or (np.diff(start) < 0).any() or {len(vectors), len(records)} != {n}:
     raise ValueError(f"{path} is damaged: its lists do not hold its {n} rows")
   return Index(by, centroids, (segment,), (np.ones(n, bool),))
-
-
-def _mapped(path: str, begin: int, part: dict) -> np.ndarray:
-  kind = part["dtype"]
-  if isinstance(kind, list):
-    kind = [(name, code, *map(tuple, shape)) for name, code, *shape in kind]
-  dtype, shape = np.dtype(kind), tuple(part["shape"])
-  if 0 in shape or not dtype.itemsize:
-    return np.zeros(shape, dtype)
-  return np.memmap(path, dtype, "r", begin + part["offset"], shape)
 
 
 def _check_space(by: str | base.Manifold) -> None:

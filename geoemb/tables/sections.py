@@ -109,8 +109,12 @@ class Reader:
     arrays: by name.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, kind: str = "store of vectors"):
     """Opens a file; its data are not read.
+
+    Args:
+      path: the file.
+      kind: what messages call it.
 
     Raises:
       FileNotFoundError: there is none.
@@ -121,7 +125,7 @@ class Reader:
       size = os.fstat(file.fileno()).st_size
       head = file.read(_HEAD.size + 4)
       if not head.startswith(_MAGIC):
-        raise ValueError(f"{self.path} is no store of vectors: it begins with {head[:8]!r}")
+        raise ValueError(f"{self.path} is no {kind}: it begins with {head[:8]!r}")
       if head[_HEAD.size :] != _seal(head[: _HEAD.size]):
         raise ValueError(f"{self.path} is damaged: the checksum of its head is wrong")
       _, offset, length, crc = _HEAD.unpack_from(head)

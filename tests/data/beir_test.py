@@ -44,7 +44,9 @@ def test_bad_collections_are_refused(tmp_path, docs, queries, judged, message):
 
 
 def test_missing_files_say_where_they_belong(tmp_path):
-  with pytest.raises(FileNotFoundError, match="corpus.jsonl not found: put scifact there"):
+  with pytest.raises(
+    FileNotFoundError, match="corpus.jsonl not found: put scifact in BEIR.s layout there"
+  ):
     beir.load("scifact", root=tmp_path)
 
 

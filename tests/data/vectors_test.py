@@ -70,7 +70,9 @@ def test_mistakes(save, arrays, message):
 
 
 def test_what_is_not_there(save, tmp_path):
-  with pytest.raises(FileNotFoundError, match="scifact/minilm_f16.npz not found; name the folder"):
+  with pytest.raises(
+    FileNotFoundError, match="scifact/minilm_f16.npz not found: put the vectors of"
+  ):
     vectors.load("scifact", root=tmp_path)
   (tmp_path / "text").write_text("no vectors")
   with pytest.raises(ValueError, match="is not an .npz file"):

@@ -127,7 +127,7 @@ def test_files_hold_the_index(by, tmp_path):
   index = ivf.delete(made(by), [3, 5])
   ivf.save(index, path)
   held = ivf.load(path)
-  assert isinstance(held.segments[0].vectors, np.memmap)
+  assert not held.segments[0].vectors.flags.owndata  # a view of the mapped file
   x = points(by)[:9]
   for where in (None, WHERE):
     want = ivf.search(index, x, 5, probes=3, where=where)
@@ -155,9 +155,9 @@ def test_damaged_files_are_refused(tmp_path):
   whole = path.read_bytes()
   for size in (0, 5, 20, 300, len(whole) - 1):
     path.write_bytes(whole[:size])
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match="cut short|is no index|is damaged"):
       ivf.load(path)
-  path.write_bytes(whole.replace(b'"dtype"', b'"dtipe"', 1))
+  path.write_bytes(whole[:-9] + b"?" + whole[-8:])
   with pytest.raises(ValueError, match="is damaged"):
     ivf.load(path)
   with pytest.raises(FileNotFoundError, match="ivf.save writes it"):
@@ -168,7 +168,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
   path = tmp_path / "some.ivf"
   ivf.save(made(), path)
   before = path.read_bytes()
-  monkeypatch.setattr(np, "ascontiguousarray", lambda a: 1 / 0)
+  monkeypatch.setattr(np, "ascontiguousarray", lambda *a: 1 / 0)
   with pytest.raises(ZeroDivisionError):
     ivf.save(made(), path)
   assert path.read_bytes() == before
