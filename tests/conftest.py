@@ -12,12 +12,13 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the clone is tested, wherever pytest is started from
 
+from tests import compiling  # noqa: E402
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 8)  # for tests of replicas; all others use the first
 # Compiling is most of the time of the suite; tests.compiling has what asks for more.
-_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-with mock.patch.dict(os.environ, {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"}):
+with mock.patch.dict(os.environ, {"XLA_FLAGS": compiling.flags()}):
   jax.devices()  # reads the flags, which the processes that tests start do not get
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # used if it has a folder
 
@@ -45,6 +46,7 @@ class CommandLine:
     self.env = {**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     self.env.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     self.env.setdefault("JAX_PLATFORMS", "cpu")
+    self.env["XLA_FLAGS"] = compiling.flags()
 
   def start(self, *args: str, **kwargs) -> subprocess.Popen:
     """The running process; its output is text in pipes."""

@@ -256,7 +256,7 @@ def test_an_interrupt_before_training_is_one_line(command_line, toy):
 
 def test_cores_that_train_side_by_side_resume(command_line):
   config = "--config=experiments/hierarchies/poincare_wordnet.py:smoke"
-  words = (config, "--config.replicas=2", "--config.local_steps=4", "--config.epochs=4_000")
+  words = (config, "--config.replicas=2", "--config.local_steps=4", "--config.epochs=800")
   whole, parts = (command_line.cwd / name for name in ("whole", "parts"))
   done = command_line(*words, f"--workdir={whole}")
   assert done.returncode == 0, done.stderr

@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests import compiling
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -32,6 +34,7 @@ def test_is_short_and_committed_with_its_outputs(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path):
+def test_runs(path, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", compiling.flags(xla_backend_optimization_level=1))
   resources = {"metadata": {"path": str(ROOT / "notebooks")}}
   NotebookClient(read(path), timeout=600, resources=resources).execute()

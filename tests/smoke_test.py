@@ -8,6 +8,7 @@ import time
 import pytest
 
 from geoemb.harness import catalogue
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PATHS = catalogue.paths(str(ROOT))
@@ -23,8 +24,9 @@ def slow_if_benchmark(path):
 
 
 @pytest.mark.parametrize("path", [slow_if_benchmark(path) for path in PATHS])
-def test_smoke(path, tmp_path):
+def test_smoke(path, tmp_path, monkeypatch):
   """All variants called smoke or smoke_…; together they return every metric of the targets."""
+  monkeypatch.setenv("XLA_FLAGS", compiling.flags())  # of processes that an experiment starts
   experiment = catalogue.read(path)
   module = experiment.load()
   returned = set()

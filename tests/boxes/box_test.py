@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from geoemb.boxes import box as boxes
 from geoemb.boxes.box import Box
-from tests.compiling import full_jit
+from tests.compiling import quick_jit
 
 DTYPES = ("float32", "float64")
 PARAMETRISATIONS = ("min_max", "min_side", "center_offset", "unit_cube")
@@ -21,7 +21,7 @@ FIXED = hy.settings(derandomize=True, max_examples=40, deadline=None, database=N
 def on_device(f):
   def call(*args):
     with jax.enable_x64(True):
-      return jax.tree.map(np.asarray, full_jit(f)(*args))
+      return jax.tree.map(np.asarray, quick_jit(f)(*args))
 
   return call
 

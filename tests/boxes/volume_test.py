@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from geoemb.boxes import box as boxes
 from geoemb.boxes import regularizers, temperature, volume
 from geoemb.boxes.box import Box
-from tests.compiling import full_jit
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def on_device(f):
 
   def call(*args):
     with jax.enable_x64(True):
-      return jax.tree.map(np.asarray, full_jit(f)(*args))
+      return jax.tree.map(np.asarray, quick_jit(f)(*args))
 
   return call
 

@@ -56,9 +56,9 @@ def test_devices_that_share_no_row_are_as_one(mesh, tmp_path):
                     workdir=str(tmp_path / "one"))  # fmt: skip
   assert np.any(np.asarray(one.state.table) != np.asarray(state.table), axis=1).sum() > N / 2
   assert set(many.state.table.sharding.device_set) == set(mesh.devices)
-  # A slot is scratch.
+  # A slot is scratch. Rounding may differ: these are two programs, fused differently.
   for a, b in zip(jax.tree.leaves(many.state[:3]), jax.tree.leaves(one.state[:3])):
-    np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
   a, b = (writer.read(str(tmp_path / kind / "metrics.jsonl")) for kind in ("many", "one"))
   assert len(a) == len(b) == rounds
   for i, (x, y) in enumerate(zip(a, b)):

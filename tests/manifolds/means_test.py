@@ -31,8 +31,11 @@ def cloud(name, dtype, radius, shape):
 
 @pytest.mark.parametrize(
   "name, dtype",
-  [*((name, "float64") for name in manifolds.NAMES if name != "klein"), ("lorentz", "float32")],
-)
+  [
+    ("euclidean", "float64"), ("sphere", "float64"), ("poincare", "float64"),
+    ("lorentz", "float64"), ("horospherical", "float64"), ("lorentz", "float32"),
+  ],
+)  # fmt: skip
 def test_the_weighted_directions_to_the_points_add_up_to_nothing(name, dtype):
   with jax.enable_x64(dtype == "float64"):
     m, y, w = cloud(name, dtype, 1.0 if name == "sphere" else 6.0, (2, 3))
@@ -46,16 +49,18 @@ def test_the_weighted_directions_to_the_points_add_up_to_nothing(name, dtype):
     assert x.dtype == dtype
     assert length.max() < {"float32": 2e-5, "float64": 2e-14}[dtype]
     if name == "poincare":
-      np.testing.assert_allclose(means.frechet(m, y[1, 2], w[1, 2]), x[1, 2], rtol=1e-12)
+      alone = quick_jit(means.frechet)(m, y[1, 2], w[1, 2])
+      np.testing.assert_allclose(alone, x[1, 2], rtol=1e-12)
 
 
 def test_flat_means_are_averages_and_two_points_meet_half_way():
+  frechet = quick_jit(means.frechet)
   m, y, w = cloud("euclidean", "float32", 2.0, ())
   average = np.average(np.asarray(y), axis=0, weights=np.asarray(w))
-  np.testing.assert_allclose(means.frechet(m, y, w), average, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(frechet(m, y, w), average, rtol=1e-6, atol=1e-6)
   for name in ("sphere", "lorentz"):
     m, y, _ = cloud(name, "float32", 1.0, ())
-    gap = m.dist(means.frechet(m, y[:2]), m.midpoint(y[0], y[1]))
+    gap = m.dist(frechet(m, y[:2]), m.midpoint(y[0], y[1]))
     assert gap < 1e-5, name
 
 
@@ -65,19 +70,23 @@ def test_derivatives_are_those_of_finite_differences(name):
     _, y, w = cloud(name, "float64", 0.8, ())
     rng = np.random.default_rng(1)
 
-    @jax.jit
     def f(v, w, c):
       m = manifolds.make(name, c)
       return jnp.sum(jnp.sin(means.frechet(m, m.proj(y + v), w)))
 
     at = (jnp.zeros_like(y), w, jnp.asarray(C))
     along = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), at)
-    move = lambda h: f(*jax.tree.map(lambda a, d: a + h * d, at, along))
     h = 1e-4
-    numeric = (8 * (move(h) - move(-h)) - (move(2 * h) - move(-2 * h))) / (12 * h)
-    gradient = jax.grad(f, (0, 1, 2))(*at)
+
+    @quick_jit
+    def compute(at, along):
+      move = lambda h: f(*jax.tree.map(lambda a, d: a + h * d, at, along))
+      _, forward = jax.jvp(f, at, along)
+      return jax.vmap(move)(h * jnp.asarray([2.0, 1, -1, -2])), jax.grad(f, (0, 1, 2))(*at), forward
+
+    (far, near, back, far_back), gradient, forward = compute(at, along)
+    numeric = (8 * (near - back) - (far - far_back)) / (12 * h)
     reverse = sum(jnp.sum(a * b) for a, b in zip(gradient, along))
-    forward = jax.jvp(f, at, along)[1]
   np.testing.assert_allclose([reverse, forward], [numeric] * 2, rtol=1e-9)
 
 
@@ -85,7 +94,7 @@ def test_far_points_in_few_steps():
   """Where the flow alone would need a hundred: curvature makes it stiff."""
   with jax.enable_x64(True):
     m, y, w = cloud("lorentz", "float64", 15.0, ())
-    x = jax.jit(functools.partial(means.frechet, max_steps=12))(m, y, w)
+    x = quick_jit(functools.partial(means.frechet, max_steps=12))(m, y, w)
     assert m.norm(x, jnp.tensordot(w, m.log(x, y), 1)) < 1e-9
 
 

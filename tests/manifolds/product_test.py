@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 SIGNATURE, WEIGHTS = "h3 x s2 x e2 x p2", (1, 2, 4, 0.5)
 CURVATURES = (1.3, 0.5, 1.0, 0.7)
 NAMES, DIMS = ("lorentz", "sphere", "euclidean", "poincare"), (3, 2, 2, 2)
-N, TOLERANCE = 7, {"float32": 1e-5, "float64": 1e-12}
+N, TOLERANCE = 7, 1e-12
 
 
 @functools.cache
@@ -74,17 +74,23 @@ def facts(dtype):
       component = m.component_inner(x, u)
       return pairs, (x, there, component, m.inner(x, u, u))
 
+    if dtype == "float32":  # whose numbers are those of the factors: narrow arrays in base_test
+      return jax.eval_shape(compute, jax.random.key(0))
     return jax.tree.map(np.asarray, compute(jax.random.key(0)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_product_is_its_factors(dtype):
-  pairs, _ = facts(dtype)
-  for name, (one, other) in pairs.items():
+def test_dtype_is_kept(dtype):
+  for name, (one, other) in facts(dtype)[0].items():
     if name != "curvatures":  # Python scalars, whose gradients are as wide as jax has them
       assert one.dtype == other.dtype == dtype, name
+
+
+def test_a_product_is_its_factors():
+  pairs, _ = facts("float64")
+  for name, (one, other) in pairs.items():
     loose = {"pairwise": 1e3, "affinity": 1e3, "slope": 10, "curvatures": 10}.get(name, 1)
-    tol = loose * TOLERANCE[dtype]
+    tol = loose * TOLERANCE
     np.testing.assert_allclose(one, other, rtol=tol, atol=tol, err_msg=name)
   assert np.sum(pairs["short"][1] < 0.1) < N  # some are cut
 
@@ -129,10 +135,12 @@ def test_the_mean_of_a_product_is_that_of_its_factors():
     def compute(key):
       spread = m.random(key, (6,), 4, scale=0.7, dtype=jnp.float64)
       y = m.geodesic(spread[:1], spread, 0.4)  # within a half sphere
-      return means.frechet(m, y), [means.frechet(f, a) for f, a in zip(factors, m.ops.split(y))]
+      x = means.frechet(m, y)
+      ways = zip(factors, m.ops.split(x), m.ops.split(y))
+      return [jnp.sum(f.log(a[None], b), axis=0) for f, a, b in ways]
 
-    whole, parts = compute(jax.random.key(3))
-    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-10)
+    for way in compute(jax.random.key(3)):
+      np.testing.assert_allclose(way, 0, atol=1e-10)
 
 
 def test_signatures():

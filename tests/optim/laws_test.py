@@ -10,6 +10,7 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.optim import links, radagrad, radam, rsgd, schedules
+from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
 
@@ -60,8 +61,9 @@ def test_finds_the_mean_on_the_manifold_and_compiles_once(name, optimizer, dtype
 
   with jax.enable_x64(dtype == "float64"):
     m = manifolds.make(name, C)
-    y = cloud(m, jax.random.key(0), (5, 2), dtype, 0.8)  # 5 points for each of 2 means
-    x = cloud(m, jax.random.key(1), (2,), dtype, 1.5)
+    draw = quick_jit(cloud, static_argnums=(2, 3, 4))
+    y = draw(m, jax.random.key(0), (5, 2), dtype, 0.8)  # 5 points for each of 2 means
+    x = draw(m, jax.random.key(1), (2,), dtype, 1.5)
     rate = 0.2 if optimizer == "radam" else 0.5  # AMSGrad goes by its largest gradient, the first
     schedule = schedules.burn_in(rate, steps=steps, burn_in_steps=5, factor=0.1, end=0.0)
     tx = OPTIMIZERS[optimizer](schedule, m)

@@ -13,6 +13,7 @@ from geoemb.harness import hlo, loop
 from geoemb.models import ranked
 from geoemb.optim import radam, rsgd
 from geoemb.tables import rows
+from tests.compiling import quick_jit
 
 N, DIM, C = 11, 3, 0.7
 RIEMANNIAN = {
@@ -28,6 +29,14 @@ FLAT = {
   "sgd": lambda m: optax.sgd(0.1, momentum=0.9),
   "clipped": lambda m: optax.chain(optax.clip(0.5), optax.adamw(0.1, weight_decay=0.1)),
 }
+
+
+def draw(m, scale=0.5, n=N, dim=DIM, dtype=jnp.float32):
+  """Points, from one compiled program."""
+  random = quick_jit(lambda key: m.random(key, (n,), dim, scale=scale, dtype=dtype))
+  return random(jax.random.key(0))
+
+
 CASES = [
   *[(name, "nesterov", "float64") for name in manifolds.NAMES],
   *[(name, "amsgrad", "float32") for name in manifolds.NAMES],
@@ -46,7 +55,7 @@ def test_equals_the_dense_step_on_touched_rows_and_leaves_the_others(name, kind,
   with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion(promotion):
     m = manifolds.make(name, C)
     tx = {**RIEMANNIAN, **FLAT}[kind](m)
-    table = m.random(jax.random.key(0), (N,), DIM, scale=0.5, dtype=jnp.dtype(dtype))
+    table = draw(m, dtype=jnp.dtype(dtype))
     weights = jnp.arange(1, 7, dtype=table.dtype)
 
     def loss_fn(x):  # a row that stands twice has two different terms
@@ -135,7 +144,7 @@ def test_a_dense_parameter_of_the_tables_size_is_not_taken_for_one():
 def test_parts_of_the_parameters_can_have_optimizers_of_their_own():
   m = manifolds.make("lorentz", C)
   tx = optax.partition({"rows": radam.radam(0.1, m), "dense": optax.sgd(1.0)}, ("rows", "dense"))
-  x = m.random(jax.random.key(0), (6,), 2, scale=1.0)
+  x = draw(m, scale=1.0, n=6, dim=2)
   alone = radam.radam(0.1, m)
   loss_fn = lambda x, r: jnp.sum(x * r)
   ids = jnp.array([4, 1], jnp.int32)
@@ -210,18 +219,23 @@ def test_changes_of_several_devices_add_up_on_the_manifold(name, monkeypatch):
   m = manifolds.make(name, C)
   with jax.enable_x64(True):
     tx = rsgd.rsgd(0.1, m, momentum=0.9)
-    x = m.random(jax.random.key(0), (N,), DIM, scale=0.5, dtype=jnp.float64)
+    x = draw(m, dtype=jnp.float64)
     old = rows.init(tx, x, *[jnp.array([1.0, 2.0])] * (name == "poincare"))
     # Steps of up to 0.05 each; row 0 stands, 1 and 2 are moved by one device, the others by all.
     still = np.ones((3, N), bool)
     still[:, 3:], still[0, 1], still[2, 2] = False, False, False
+
+    @quick_jit
+    def move(key, length, still):
+      v = m.egrad2rgrad(x, jax.random.normal(key, x.shape, x.dtype))
+      v = jnp.where(still, 0, length * v / m.norm(x, v)[:, None])
+      y = jnp.where(still, x, x + m.displacement(x, m.exp(x, v)))
+      return v, y, jnp.where(still, 0, m.transport(x, y, -v))
+
     news, steps = [], []
     for i in range(3):
-      v = m.egrad2rgrad(x, jax.random.normal(jax.random.key(i + 1), x.shape, x.dtype))
-      v = jnp.where(still[i][:, None], 0, 0.05 * (i + 1) / 3 * v / m.norm(x, v)[:, None])
+      v, y, u = move(jax.random.key(i + 1), 0.05 * (i + 1) / 3, still[i][:, None])
       steps.append(v)
-      y = jnp.where(still[i][:, None], x, x + m.displacement(x, m.exp(x, v)))
-      u = jnp.where(still[i][:, None], 0, m.transport(x, y, -v))
       opt = jax.tree.map(lambda s, u=u: u if s.shape == u.shape else s + 1, old.opt)
       news.append(old._replace(table=y, opt=opt, dense=tuple(r + 0.5**i for r in old.dense)))
     done = merged(m, tx, old, news)
@@ -229,12 +243,13 @@ def test_changes_of_several_devices_add_up_on_the_manifold(name, monkeypatch):
     np.testing.assert_array_equal(done.table[0], x[0])
     np.testing.assert_array_equal(done.table[1], news[0].table[1])
     np.testing.assert_array_equal(done.table[2], news[2].table[2])
-    expected = m.exp(x, sum(steps))
-    assert np.max(m.dist(done.table, expected)) < 1e-9
+    off = quick_jit(lambda v, y: m.dist(y, m.exp(x, v)))(sum(steps), done.table)
+    assert np.max(off) < 1e-9
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 1.75), done.dense, old.dense)
     trace = lambda state: jax.tree.leaves(state.opt)[0]
     np.testing.assert_array_equal(trace(done)[0], 0 * x[0])
-    carried = sum(m.transport(new.table, done.table, trace(new)) for new in news)
+    transport = quick_jit(m.transport)
+    carried = sum(transport(new.table, done.table, trace(new)) for new in news)
     np.testing.assert_allclose(trace(done)[3:], carried[3:] / 3, rtol=1e-6, atol=1e-9)
     others = [jax.tree.leaves(state.opt)[1:] for state in (old, done)]
     for before, after in zip(*others):
@@ -246,12 +261,13 @@ def test_long_moves_that_agree_count_once():
   m = manifolds.make("lorentz", C)
   tx = rsgd.rsgd(0.1, m)
   with jax.enable_x64(True):
-    x = m.random(jax.random.key(0), (N,), DIM, scale=0.5, dtype=jnp.float64)
+    x = draw(m, dtype=jnp.float64)
     old = rows.init(tx, x)
     v = m.egrad2rgrad(x, jax.random.normal(jax.random.key(1), x.shape, x.dtype))
     unit = v / m.norm(x, v)[:, None]
+    exp, dist = quick_jit(m.exp), quick_jit(m.dist)
     for length, goes in ((0.08, 0.16), (0.15, 0.2), (3.0, 3.0)):
-      news = [old._replace(table=m.exp(x, length * unit))] * 2
+      news = [old._replace(table=exp(x, length * unit))] * 2
       done = merged(m, tx, old, news)
-      np.testing.assert_allclose(m.dist(x, done.table), goes, rtol=1e-6)
-      assert np.max(m.dist(done.table, m.exp(x, goes * unit))) < 1e-6
+      np.testing.assert_allclose(dist(x, done.table), goes, rtol=1e-6)
+      assert np.max(dist(done.table, exp(x, goes * unit))) < 1e-6
