@@ -18,7 +18,7 @@ sketch, as in the authors' code; the paper's random signs would be a matrix of m
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,8 @@ from flax import struct
 from geoemb.data import ragged
 from geoemb.typing import Array, Key
 
-_TOKENS = 1 << 13  # vectors in a batch
+_TOKENS = 1 << 12  # vectors in a batch; twice as many fall out of the cache
+_BLOCKS = 1 << 23  # numbers in the encodings of a batch
 
 
 @struct.dataclass
@@ -90,8 +91,7 @@ def query(encoding: Encoding, x: Array, mask: Array | None = None) -> Array:
     x: [s, d] its vectors.
     mask: [s] bool, which of them there are.
   """
-  bucket, y = _parts(encoding, x)
-  return _finish(encoding, _sums(_differences(encoding, bucket, mask) == 0, y))
+  return _encode(encoding, x, _bag(x, mask), 1)[0]
 
 
 def document(
@@ -106,39 +106,45 @@ def document(
     fill_empty: give an empty bucket the vector whose signs are nearest, the first of equals;
       otherwise zero.
   """
-  bucket, y = _parts(encoding, x)
-  differ = _differences(encoding, bucket, mask)
-  here = differ == 0
-  count = jnp.sum(here, axis=1, dtype=jnp.int32)[..., None]
-  mean = _sums(here, y) / jnp.maximum(count, 1).astype(y.dtype)
-  if fill_empty:
-    # The least of t · differences + place has both: a plain minimum, much faster than an argmin.
-    t = len(x)
-    least = jnp.min(differ * t + jnp.arange(t, dtype=jnp.int32)[:, None], axis=1)
-    nearest = jnp.take_along_axis(y, (least % t)[..., None], axis=1)  # [r, 2ᵏ, p]
-    mean = jnp.where(count > 0, mean, nearest)
-  return _finish(encoding, mean)
+  return _encode(encoding, x, _bag(x, mask), 1, documents=True, fill_empty=fill_empty)[0]
 
 
-def _parts(encoding, x):
-  """The bucket of each vector, [r, t] int32, and ψ of it, [r, t, p]."""
-  r, _, k = encoding.planes.shape
+def _bag(x, mask):
+  zeros = jnp.zeros(len(x), jnp.int32)
+  return zeros if mask is None else jnp.where(mask, zeros, 1)
+
+
+def _encode(encoding, x, bag, n, documents=False, fill_empty=False):
+  """Encodings of n bags, [n, size]; vectors x [t, d] of bag [t] = n belong to none of them."""
+  r, d, k = encoding.planes.shape
   both = encoding.planes if encoding.signs is None else jnp.c_[encoding.planes, encoding.signs]
-  product = jnp.einsum("td,rdp->rtp", x, both, precision="highest")
-  bucket = jnp.sum(jnp.where(product[..., :k] > 0, 1 << jnp.arange(k, dtype=jnp.int32), 0), axis=-1)
-  y = jnp.broadcast_to(x, (r, *x.shape)) if encoding.signs is None else product[..., k:]
-  return bucket, y
+  flat = jnp.swapaxes(both, 0, 1).reshape(d, -1)  # one product for all repetitions
+  product = jnp.matmul(x, flat, precision="highest").reshape(len(x), r, -1)
+  powers = 1 << jnp.arange(k, dtype=jnp.int32)
+  bucket = jnp.sum(jnp.where(product[..., :k] > 0, powers, 0), axis=-1)  # [t, r]
+  y = jnp.broadcast_to(x[:, None], (len(x), r, d)) if encoding.signs is None else product[..., k:]
+
+  place = bag[:, None], jnp.arange(r), bucket
+  by_bucket = lambda *shape: jnp.zeros((n, r, 2**k, *shape), y.dtype).at[place]
+  blocks = by_bucket(y.shape[-1]).add(y, mode="drop")
+  if documents:
+    count = by_bucket().add(1, mode="drop")[..., None]
+    blocks = blocks / jnp.maximum(count, 1)
+    if fill_empty:
+      nearest = _nearest(bucket, bag, n, k)
+      filled = y[nearest, jnp.arange(r)[:, None]]
+      blocks = jnp.where(count > 0, blocks, filled)
+  return jax.vmap(functools.partial(_finish, encoding))(blocks)
 
 
-def _differences(encoding, bucket, mask):
-  """In how many bits a vector's bucket differs from each, [r, t, 2ᵏ] int32; no vector: in all."""
-  k = encoding.planes.shape[2]
+def _nearest(bucket, bag, n, k):
+  """The first vector of a bag whose signs differ least from a bucket's, [n, r, 2ᵏ] int32."""
+  t, r = bucket.shape
   differ = jax.lax.population_count(bucket[..., None] ^ jnp.arange(2**k, dtype=jnp.int32))
-  return differ if mask is None else jnp.where(mask[:, None], differ, k + 1)
-
-
-def _sums(here, y):
-  return jnp.einsum("rtb,rtp->rbp", here.astype(y.dtype), y, precision="highest")
+  # The least of t · differences + place has both: minima are much faster than argmin.
+  both = differ * t + jnp.arange(t, dtype=jnp.int32)[:, None, None]
+  most = jnp.full((n, r, 2**k), (k + 1) * t, jnp.int32)
+  return most.at[bag].min(both, mode="drop") % t
 
 
 def _finish(encoding, blocks):
@@ -174,18 +180,37 @@ def encode(
   n, dim = len(bags.start) - 1, encoding.planes.shape[1]
   if bags.vectors.shape[1] != dim:
     raise ValueError(f"the encoding is for {dim} dimensions, got {bags.vectors.shape[1]}")
+  ragged.check(bags)
   out = np.empty((n, encoding.size), dtype)
-  done = 0
-  for rows, x, mask in ragged.batches(bags, _TOKENS):
-    found = _batch(encoding, x.astype(np.float32), mask, documents, fill_empty)
-    out[rows] = np.asarray(found)[: len(rows)]
-    done += len(rows)
+  wide = encoding.planes.shape[0] * 2 ** encoding.planes.shape[2]
+  wide *= dim if encoding.signs is None else encoding.signs.shape[2]
+  for first, last in _chunks(bags.start, max(1, _BLOCKS // wide)):
+    begin, end = bags.start[[first, last]]
+    t = _TOKENS << max(0, int(end - begin - 1).bit_length() - (_TOKENS - 1).bit_length())
+    # A window of t vectors: those before the chunk, if there are, belong to no bag of it.
+    x = np.asarray(bags.vectors[max(0, end - t) : end], np.float32)
+    count = 1 << int(last - first - 1).bit_length()
+    sizes = np.diff(bags.start[first : last + 1])
+    bag = np.full(t, count, np.int32)
+    bag[len(x) - (end - begin) : len(x)] = np.repeat(np.arange(last - first), sizes)
+    if len(x) < t:
+      x = np.concatenate([x, np.zeros((t - len(x), dim), np.float32)])
+    out[first:last] = np.asarray(_batch(encoding, x, bag, count, documents, fill_empty))[
+      : last - first
+    ]
     if progress is not None:
-      progress(done, n)
+      progress(last, n)
   return out
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _batch(encoding, x, mask, documents, fill_empty):
-  one = query if not documents else functools.partial(document, fill_empty=fill_empty)
-  return jax.vmap(one, (None, 0, 0))(encoding, x, mask)
+def _chunks(start: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+  """Bags first … last − 1: at most so many, of at most _TOKENS vectors, but at least one."""
+  first, n = 0, len(start) - 1
+  while first < n:
+    last = int(np.searchsorted(start, start[first] + _TOKENS, side="right")) - 1
+    last = min(max(last, first + 1), first + most)
+    yield first, last
+    first = last
+
+
+_batch = jax.jit(_encode, static_argnums=(3, 4, 5))

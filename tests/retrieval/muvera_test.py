@@ -63,6 +63,22 @@ def test_encodings_are_the_papers(bits, projected):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+def test_batches_change_nothing(monkeypatch):
+  """Many bags, few, and one longer than a batch."""
+  encoding = muvera.init(jax.random.key(0), 6, repetitions=3, bits=2, projected=4)
+  x = bags([5, 1, 9, 40, 1, 1, 1, 7, 2, 16, 3])
+  done = []
+  whole = muvera.encode(encoding, x, documents=True, progress=lambda *seen: done.append(seen))
+  assert done == [(11, 11)]
+  monkeypatch.setattr(muvera, "_TOKENS", 16)
+  monkeypatch.setattr(muvera, "_BLOCKS", 2 * encoding.size)
+  parts = muvera.encode(encoding, x, documents=True, progress=lambda *seen: done.append(seen))
+  np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
+  assert [b - a for (a, _), (b, _) in zip(done[1:], done[2:])] == [1, 1, 2, 2, 1, 1, 1]
+  one = muvera.document(encoding, np.split(x.vectors, x.start[1:-1])[3])
+  np.testing.assert_allclose(one, whole[3], rtol=1e-5, atol=1e-6)
+
+
 def test_empty_buckets_are_left_empty_on_request():
   encoding = muvera.init(jax.random.key(0), 6, repetitions=2, bits=4, projected=3)
   x = bags([5, 2])
