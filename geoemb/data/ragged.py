@@ -17,6 +17,15 @@ class Ragged(NamedTuple):
   start: np.ndarray  # [n + 1] int64, ascending from 0
 
 
+class Packed(NamedTuple):
+  """A batch of rows that lie one after another in lines of one length."""
+
+  rows: np.ndarray  # [k] which, int64
+  place: np.ndarray  # [k] where each begins in the flattened batch, of `size` times `length`
+  size: int  # lines
+  length: int
+
+
 class Group(NamedTuple):
   """Rows that share a shape."""
 
@@ -25,25 +34,21 @@ class Group(NamedTuple):
   size: int  # rows in a batch of this length, of which the last may have fewer
 
 
-def groups(sizes: ArrayLike, budget: int, *, longest: int | None = None) -> Iterator[Group]:
+def groups(sizes: ArrayLike, budget: int) -> Iterator[Group]:
   """Batches of rows by length, shortest first.
 
-  A row is padded to the next of LENGTHS, above them to the next power of two, but not beyond
-  `longest`. All batches of a length have as many rows as fit the budget; where there are few rows,
-  fewer.
+  A row is padded to the next of LENGTHS, above them to the next power of two. All batches of a
+  length have as many rows as fit the budget; where there are few rows, fewer.
 
   Args:
     sizes: [n] lengths of the rows.
     budget: elements in a batch, padding included; it has at least one row.
-    longest: the largest size there can be.
   """
   sizes = np.asarray(sizes, np.int64)
   if not len(sizes):
     return
   top = int(sizes.max())
   lengths = [*LENGTHS, *(1 << i for i in range(11, max(top, 1).bit_length() + 1))]
-  if longest is not None:
-    lengths = [n for n in lengths if n < longest] + [longest]
   bucket = np.searchsorted(lengths, sizes)
   for i in np.unique(bucket):
     rows = np.flatnonzero(bucket == i)
@@ -61,6 +66,56 @@ def pad(rows: Sequence[np.ndarray], group: Group) -> tuple[np.ndarray, np.ndarra
   for values, here, row in zip(out, mask, rows):
     values[: len(row)], here[: len(row)] = row, True
   return out, mask
+
+
+def packed(sizes: ArrayLike, budget: int, *, longest: int | None = None) -> Iterator[Packed]:
+  """Batches of rows, several of them in a line, so that next to nothing is padding.
+
+  A line is some one of LENGTHS, above them a power of two: twice as long as its longest row where
+  that is short, as long as it where it is long, since attention costs by the length of lines. Long
+  rows come first, and shorter ones fill what they leave. All batches of a length have as many lines
+  as fit the budget; only the last ones may have a half, a quarter, and so on, of them.
+
+  Args:
+    sizes: [n] lengths of the rows; one of length 0 has a place like one of 1.
+    budget: elements in a batch, padding included; it has at least one line.
+    longest: the largest size there can be.
+  """
+  sizes = np.maximum(np.asarray(sizes, np.int64), 1)
+  left = {int(n): list(np.flatnonzero(sizes == n)[::-1]) for n in np.unique(sizes)}
+  there = sum(1 << n for n in left)  # a bit for every size of which there are rows left
+
+  def take(most: int) -> int:
+    """A row of the largest size that is at most so much, or −1."""
+    nonlocal there
+    n = (there & ((2 << most) - 1)).bit_length() - 1
+    if n < 0:
+      return -1
+    row = left[n].pop()
+    there ^= (not left[n]) << n
+    return row
+
+  while there:
+    top = there.bit_length() - 1
+    length = _line(top, longest)
+    lines, rows, place = max(1, budget // length), [], []
+    for line in range(lines):
+      free = length
+      while free and (row := take(free)) >= 0:
+        rows.append(row)
+        place.append((line + 1) * length - free)
+        free -= int(sizes[row])
+    used = place[-1] // length + 1
+    while lines // 2 >= used:
+      lines = (lines + 1) // 2
+    yield Packed(np.array(rows), np.array(place), lines, length)
+
+
+def _line(size: int, longest: int | None) -> int:
+  """How long a line is whose longest row has this size."""
+  roomy = max(32, 2 * size if size <= 32 else 3 * size // 2 if size <= 64 else size)
+  found = next((n for n in LENGTHS if n >= roomy), 1 << (roomy - 1).bit_length())
+  return found if longest is None else min(found, longest)
 
 
 def batches(bags: Ragged, budget: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

