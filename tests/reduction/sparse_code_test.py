@@ -23,16 +23,22 @@ def mixtures(n=200, seed=0):
   return x.astype(np.float32)
 
 
-def test_top_k_keeps_the_largest_that_are_positive():
-  a = np.random.default_rng(0).standard_normal((20, 9)).astype(np.float32)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_top_k_keeps_the_largest_that_are_positive(dtype):
+  a = np.random.default_rng(0).permutation(np.geomspace(1e-30, 1e30, 180)).reshape(20, 9)
+  a[::2, :5] *= -1
   a[0] = -np.abs(a[0])
-  z, g = quick_jit(jax.vjp, static_argnums=0)(lambda a: sparse_code.top_k(a, 3), a)[0], None
-  for row, got in zip(a, np.asarray(z)):
-    want = np.zeros(9)
-    top = np.argsort(-row)[:3]
-    want[top] = np.maximum(row[top], 0)
-    np.testing.assert_array_equal(got, want.astype(np.float32))
-  assert g is None
+  a[1] = 0
+  with jax.enable_x64(True):
+    a = jnp.asarray(a, dtype)
+    total = lambda a: jnp.sum(sparse_code.top_k(a, 3))
+    z, slope = quick_jit(lambda a: (sparse_code.top_k(a, 3), jax.grad(total)(a)))(a)
+  assert z.dtype == dtype
+  a, z, slope = (np.asarray(x, np.float64) for x in (a, z, slope))
+  for row, got, by in zip(a, z, slope):
+    kept = np.isin(np.arange(9), np.argsort(-row)[:3]) & (row > 0)
+    np.testing.assert_array_equal(got, np.where(kept, row, 0))
+    np.testing.assert_array_equal(by, kept)
 
 
 @pytest.fixture(scope="module")
