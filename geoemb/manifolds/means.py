@@ -59,11 +59,19 @@ def _bend(m: Manifold, dtype: jnp.dtype) -> Array:
 
 def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
   """`frechet` of one set, y [n, point] and w [n]."""
+  fixed = jax.tree.map(jax.lax.stop_gradient, m)
 
   def pull(x: Array) -> Array:
-    """Half the negative gradient at the nearest point; off the manifold, the way back as well."""
+    """Half the negative gradient at the nearest point; off the manifold, the way back as well.
+
+    Where points are frames of planes, so is the way to another frame of the same plane: its value
+    is 0, but without its derivative the equation would be singular.
+    """
     on = m.proj(x)
-    return jnp.tensordot(w, m.log(on, y), 1) + (x - on)
+    moved = fixed.proj(x)
+    here = jax.lax.stop_gradient(moved)
+    turn = (moved - here) - fixed.tangent(here, moved - here)
+    return jnp.tensordot(w, m.log(on, y), 1) + (x - on) + turn
 
   def value(x: Array) -> Array:
     return jnp.sum(w * m.sqdist(x, y))

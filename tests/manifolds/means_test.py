@@ -90,6 +90,34 @@ def test_derivatives_are_those_of_finite_differences(name):
   np.testing.assert_allclose([reverse, forward], [numeric] * 2, rtol=1e-9)
 
 
+def test_derivatives_where_points_are_planes():
+  """Of a function of the mean plane, which does not depend on the frame that stands for it."""
+  with jax.enable_x64(True):
+    m = manifolds.make("grassmann")
+    spread = quick_jit(lambda key: m.random(key, (5,), (4, 2), dtype=jnp.float64))(
+      jax.random.key(0)
+    )
+    y = quick_jit(lambda y: m.geodesic(y[:1], y, 0.4))(spread)
+    along, w = jnp.cos(jnp.arange(40.0)).reshape(5, 4, 2), jnp.linspace(0.5, 1, 5)
+    a = jnp.sin(jnp.arange(16.0)).reshape(4, 4)
+
+    def f(v, w):
+      x = means.frechet(m, m.proj(y + v), w)
+      return jnp.sum(a * (x @ x.T))
+
+    @quick_jit
+    def compute(h):
+      move = lambda h: f(h * along, w + h)
+      at = (jnp.zeros_like(y), w)
+      forward = jax.jvp(f, at, (along, jnp.ones_like(w)))[1]
+      return jax.vmap(move)(h * jnp.asarray([2.0, 1, -1, -2])), jax.grad(f, (0, 1))(*at), forward
+
+    (far, near, back, far_back), (by_y, by_w), forward = compute(1e-4)
+    numeric = (8 * (near - back) - (far - far_back)) / 12e-4
+    reverse = jnp.sum(by_y * along) + jnp.sum(by_w)
+  np.testing.assert_allclose([reverse, forward], [numeric] * 2, rtol=1e-8)
+
+
 def test_far_points_in_few_steps():
   """Where the flow alone would need a hundred: curvature makes it stiff."""
   with jax.enable_x64(True):
