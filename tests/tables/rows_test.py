@@ -213,7 +213,7 @@ def merged(m, tx, old, news):
   return jax.jit(f)(old, stacked)
 
 
-@pytest.mark.parametrize("name", ["poincare", "sphere", "horospherical"])
+@pytest.mark.parametrize("name", ["poincare", "sphere", "horospherical", "so"])
 def test_changes_of_several_devices_add_up_on_the_manifold(name, monkeypatch):
   monkeypatch.setattr(rows, "_MERGED", 2)  # more than one block
   m = manifolds.make(name, C)
@@ -228,13 +228,13 @@ def test_changes_of_several_devices_add_up_on_the_manifold(name, monkeypatch):
     @quick_jit
     def move(key, length, still):
       v = m.egrad2rgrad(x, jax.random.normal(key, x.shape, x.dtype))
-      v = jnp.where(still, 0, length * v / m.norm(x, v)[:, None])
+      v = jnp.where(still, 0, length * v / m.wide(m.norm(x, v)))
       y = jnp.where(still, x, x + m.displacement(x, m.exp(x, v)))
       return v, y, jnp.where(still, 0, m.transport(x, y, -v))
 
     news, steps = [], []
     for i in range(3):
-      v, y, u = move(jax.random.key(i + 1), 0.05 * (i + 1) / 3, still[i][:, None])
+      v, y, u = move(jax.random.key(i + 1), 0.05 * (i + 1) / 3, m.wide(still[i]))
       steps.append(v)
       opt = jax.tree.map(lambda s, u=u: u if s.shape == u.shape else s + 1, old.opt)
       news.append(old._replace(table=y, opt=opt, dense=tuple(r + 0.5**i for r in old.dense)))
