@@ -254,6 +254,7 @@ def test_an_interrupt_before_training_is_one_line(command_line, toy):
   assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_cores_that_train_side_by_side_resume(command_line):
   config = "--config=experiments/hierarchies/poincare_wordnet.py:smoke"
   words = (config, "--config.replicas=2", "--config.local_steps=4", "--config.epochs=800")

@@ -56,13 +56,21 @@ def geometry(name: str, c: float) -> manifolds.Manifold:
 @functools.cache
 def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
   """Everything the laws are about, from one compiled function."""
-  m, fixed = geometry(name, C), geometry(name, 1.0)  # affinities are for a fixed c
+  with jax.enable_x64(True):
+    m = geometry(name, jnp.asarray(C, dtype))
+    return {k: np.asarray(v) for k, v in laws(m.name, dtype)(m).items()}
+
+
+@functools.cache
+def laws(name: str, dtype: str):
+  """The compiled function of a geometry module, of either sign of curvature."""
+  fixed = manifolds.make(name, 1.0)  # affinities are for a fixed c
 
   def each(f, *args):
     return f(*(jnp.stack(a) for a in zip(*args)))
 
   @quick_jit
-  def compute():
+  def compute(m):
     x, y, z, u, v = draws(m, dtype)
     g = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
     end, stay, coarse, fine = each(m.exp, (x, v), (x, 0 * v), (x, 0.1 * v), (x, 0.01 * v))
@@ -116,8 +124,7 @@ def facts(name: str, dtype: str) -> dict[str, np.ndarray]:
       "one": m.dist(x[0], y[0]), "broadcast": m.log(x[:2, None], y[None, :3]),
     }  # fmt: skip
 
-  with jax.enable_x64(True):
-    return {k: np.asarray(v) for k, v in compute().items()}
+  return compute
 
 
 # Rarer charts in float64 alone: what float32 loses is measured by oracle_test for all.
@@ -267,26 +274,24 @@ class SquareTest(parameterized.TestCase):
     f = facts(name, dtype)
     with jax.enable_x64(True):
       m = geometry(name, jnp.asarray(C, dtype))
-      x, y, u = (jnp.asarray(f[k]) for k in "xyu")
-
-      @quick_jit
-      def compute(m):
-        half = lambda x, y: 0.5 * m.sqdist(x, y)
-        ways = [jax.value_and_grad(f, (0, 1)) for f in (half, lambda x, y: 0.5 * m.dist(x, y) ** 2)]
-        values, slopes = zip(*(jax.vmap(f)(x, y) for f in ways))
-        slopes = [
-          [m.norm(x, m.egrad2rgrad(x, s)) for x, s in zip((x, y), slope)] for slope in slopes
-        ]
-        by_c = [jax.grad(lambda m, f=f: f(m).sum())(m).c
-                for f in (lambda m: m.sqdist(x, y), lambda m: m.dist(x, y) ** 2)]  # fmt: skip
-        bend = lambda x, u: jax.jvp(
-          lambda z: jax.jvp(lambda z: half(z, x), (z,), (u,))[1], (x,), (u,)
-        )[1]
-        return values, slopes, by_c, (jax.vmap(bend)(x, u), m.inner(x, u, u))
-
       tolerance = TOLERANCE[dtype]
-      for one, other in compute(m):
+      for one, other in squares(m, *(jnp.asarray(f[k]) for k in "xyu")):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@quick_jit
+def squares(m, x, y, u):
+  """What sqdist says, and dist of the same; a manifold of either curvature is one program."""
+  half = lambda x, y: 0.5 * m.sqdist(x, y)
+  ways = [jax.value_and_grad(f, (0, 1)) for f in (half, lambda x, y: 0.5 * m.dist(x, y) ** 2)]
+  values, slopes = zip(*(jax.vmap(f)(x, y) for f in ways))
+  slopes = [[m.norm(x, m.egrad2rgrad(x, s)) for x, s in zip((x, y), slope)] for slope in slopes]
+  by_c = [
+    jax.grad(lambda m, f=f: f(m).sum())(m).c
+    for f in (lambda m: m.sqdist(x, y), lambda m: m.dist(x, y) ** 2)
+  ]
+  bend = lambda x, u: jax.jvp(lambda z: jax.jvp(lambda z: half(z, x), (z,), (u,))[1], (x,), (u,))[1]
+  return values, slopes, by_c, (jax.vmap(bend)(x, u), m.inner(x, u, u))
 
 
 class CurvatureTest(parameterized.TestCase):
