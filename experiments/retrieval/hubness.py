@@ -1,8 +1,8 @@
 """Hubs among sentence embeddings, and what reduces them [nielsen2024hubness].
 
 Run:         python launch.py --config=experiments/retrieval/hubness.py:scifact
-Cost:        3.5 min for scifact on two shared CPU cores, 50 s of CPU time. Newsgroups has not been
-             run: encoding its posts, which the cache keeps, takes half an hour or more.
+Cost:        50 s of one CPU core for scifact, 6 min of one for newsgroups_part (measured), most of
+             them to encode the posts, which the cache keeps. All of newsgroups has not been run.
 Departures:  all-MiniLM-L6-v2, where the paper trains Sentence-BERT models of its own on STS-B, so
              no figure of the paper is a target here. Not in the paper: inductive marginals,
              empirical mutual proximity, CSLS, inverted softmax, points of curved spaces. Neighbours

@@ -1,8 +1,8 @@
 """Critical n of free embeddings [weller2025limit]: Table 6, and other geometries and losses.
 
 Run:         python launch.py --config=experiments/retrieval/limit_free.py:table6
-Cost:        153 s of one CPU core up to d = 14 (small, measured), shared by two: each d runs on a
-             device of its own, and a rerun takes up what was tried.
+Cost:        a minute on two CPU cores up to d = 14 (small), 20 minutes up to d = 20 (table6). Each
+             d runs on a device of its own, and a rerun takes up what was tried.
 Departures:  d up to 20, where the paper goes to 45, and other random numbers. Ties count as wrong,
              and the ranking is looked at after steps 50, 100, …, not 1, 51, ….
              Rows other than Table 6's are ours: the paper has one geometry and one loss.

@@ -208,6 +208,44 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
   return x * jnp.where(out, cap / jnp.where(out, n, 1), 1)[..., None]
 
 
+def _round_root(c: Array) -> Array:
+  """√−c, or 1 for c ≥ 0; a constant where derivatives by c, which are up to |c|^-1.5, overflow."""
+  flat = -c < float(jnp.finfo(c.dtype).tiny) ** 0.5  # 1e-19 in float32
+  c = jnp.where(flat, jax.lax.stop_gradient(c), c)
+  return jnp.sqrt(jnp.where(c < 0, -c, 1))
+
+
+def to_sphere(x: Array, *, c: Scalar = -1.0) -> Array:
+  """The point x as one of `sphere` with curvature −c, [..., d + 1]; its origin is their pole.
+
+  For c < 0; otherwise as for c = −1.
+  """
+  c = jnp.asarray(c, x.dtype)
+  root = _round_root(c)
+  x = bounded(x, jnp.where(c < 0, c, -1))
+  s = root * root * numerics.dot(x, x)
+  height = (1 - s) / root
+  return jnp.concatenate([height[..., None], 2 * x], axis=-1) / (1 + s)[..., None]
+
+
+def from_sphere(p: Array, *, c: Scalar = -1.0) -> Array:
+  """The point p [..., d + 1] of `sphere` with curvature −c in this chart, [..., d].
+
+  The antipode of the pole, which has no coordinates, comes out along the first axis, at the cap of
+  `proj`. For c < 0; otherwise as for c = −1.
+  """
+  root = _round_root(jnp.asarray(c, p.dtype))
+  p = root * numerics.bound(p, 2 / root)
+  a, r = p[..., 0], p[..., 1:]
+  far = a < 0  # where 1 + a cancels, and is ‖r‖²/(1 − a)
+  q = numerics.safe_norm(r)
+  least = 2 * numerics.eps(p.dtype) ** 0.5
+  axis = jnp.zeros_like(r).at[..., 0].set(1)
+  unit = jnp.where((q > 0)[..., None], numerics.unit(r), axis)
+  beyond = unit * ((1 - a) / jnp.where(far & (q > least), q, least))[..., None]
+  return jnp.where(far[..., None], beyond, r / jnp.where(far, 1, 1 + a)[..., None]) / root
+
+
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient, [..., d]: g/λ²."""
   c = jnp.asarray(c, x.dtype)

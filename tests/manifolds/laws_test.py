@@ -412,23 +412,38 @@ class SignedCurvatureTest(parameterized.TestCase):
       f = facts("round stereographic", "float64")
       x, y, v = (jnp.asarray(f[k]) for k in "xyv")
 
-      def to_sphere(x):
-        s = C * jnp.sum(x * x, -1, keepdims=True)
-        return jnp.concatenate([(1 - s) / np.sqrt(C), 2 * x], -1) / (1 + s)
+      @quick_jit
+      def compute(x, y, v, log, moved, end):
+        to_sphere = functools.partial(stereographic.to_sphere, c=-C)
+        push = lambda x, v: jax.jvp(to_sphere, (x,), (v,))
+        (a, v_a), b = push(x, v), to_sphere(y)
+        return {
+          "dist": (sphere.dist(a, b, c=C), f["d(x,y)"]),
+          "norm": (sphere.norm(a, v_a, c=C), f["|v|"]),
+          "exp": (sphere.exp(a, v_a, c=C), to_sphere(end)),
+          "log": (sphere.log(a, b, c=C), push(x, log)[1]),
+          "transport": (sphere.transport(a, b, v_a, c=C), push(y, moved)[1]),
+          "on the sphere": (C * jnp.sum(a * a, -1), jnp.ones(N)),
+          "back": (stereographic.from_sphere(a, c=-C), x),
+        }
 
-      push = jax.jit(lambda x, v: jax.jvp(to_sphere, (x,), (v,)))
-      (a, v_a), b = push(x, v), to_sphere(y)
-      found = {
-        "dist": (sphere.dist(a, b, c=C), f["d(x,y)"]),
-        "norm": (sphere.norm(a, v_a, c=C), f["|v|"]),
-        "exp": (sphere.exp(a, v_a, c=C), to_sphere(stereographic.exp(x, v, c=-C))),
-        "log": (sphere.log(a, b, c=C), push(x, jnp.asarray(f["log"]))[1]),
-        "transport": (
-          sphere.transport(a, b, v_a, c=C), push(y, stereographic.transport(x, y, v, c=-C))[1]
-        ),
-      }  # fmt: skip
+      end, moved = stereographic.exp(x, v, c=-C), stereographic.transport(x, y, v, c=-C)
+      found = compute(x, y, v, jnp.asarray(f["log"]), moved, end)
     for k, (one, other) in found.items():
       np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11, err_msg=k)
+
+  @parameterized.parameters(*DTYPES)
+  def test_the_sphere_around_the_antipode_of_the_pole(self, dtype):
+    eps = np.finfo(dtype).eps
+    angle = np.array([1e-3, 1e-2, 0.1, 1]).astype(dtype)  # off the antipode
+    with jax.enable_x64(True):
+      p = jnp.stack([-jnp.cos(angle), 0 * angle, jnp.sin(angle)], -1)
+      x = stereographic.from_sphere(p, c=-1.0)
+      np.testing.assert_allclose(x[:, 1], 1 / np.tan(angle / 2), rtol=4 * eps)
+      np.testing.assert_allclose(stereographic.to_sphere(x, c=-1.0), p, rtol=8 * eps, atol=4 * eps)
+      end = stereographic.from_sphere(jnp.asarray([-1, 0, 0], dtype), c=-1.0)
+    self.assertEqual(x.dtype, dtype)
+    np.testing.assert_allclose(end, [eps**-0.5, 0], rtol=1e-6)
 
   def test_antipodes(self):
     with jax.enable_x64(True):

@@ -36,6 +36,7 @@ EXTRA = {
   "klein": {"to_lorentz": 1, "from_lorentz": 1},
   "lorentz": {"to_ambient": 1, "from_ambient": 1, "to_poincare": 1, "from_poincare": 1},
   "halfspace": {"displacement": 2, "to_lorentz": 1, "from_lorentz": 1},
+  "stereographic": {"to_sphere": 1, "from_sphere": 1},
   "horospherical": {"displacement": 2, "to_lorentz": 1, "from_lorentz": 1},
 }
 
