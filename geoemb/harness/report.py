@@ -107,7 +107,8 @@ def _where(row: Row) -> str:
   kinds = []
   for r in row.runs:
     device = r["device"]
-    name = device["kind"] if device["platform"] != "cpu" else f"{device['kind']}, {r['cpus']} cores"
+    cores = f"{r['cpus']} core{'s' * (r['cpus'] != 1)}"
+    name = device["kind"] if device["platform"] != "cpu" else f"{device['kind']}, {cores}"
     kinds.append(f"{device['count']} × {name}" if device["count"] > 1 else name)
   times = [r["training_seconds"] for r in row.runs if r.get("training_seconds") is not None]
   where = "; ".join(dict.fromkeys(kinds))
