@@ -186,21 +186,26 @@ def encode(
   wide *= dim if encoding.signs is None else encoding.signs.shape[2]
   for first, last in _chunks(bags.start, max(1, _BLOCKS // wide)):
     begin, end = bags.start[[first, last]]
-    t = _TOKENS << max(0, int(end - begin - 1).bit_length() - (_TOKENS - 1).bit_length())
+    t = max(_power(end - begin), min(_TOKENS, _power(bags.start[-1])))
     # A window of t vectors: those before the chunk, if there are, belong to no bag of it.
     x = np.asarray(bags.vectors[max(0, end - t) : end], np.float32)
-    count = 1 << int(last - first - 1).bit_length()
-    sizes = np.diff(bags.start[first : last + 1])
+    count = _power(last - first)
     bag = np.full(t, count, np.int32)
-    bag[len(x) - (end - begin) : len(x)] = np.repeat(np.arange(last - first), sizes)
+    bag[len(x) - (end - begin) : len(x)] = np.repeat(
+      np.arange(last - first), np.diff(bags.start[first : last + 1])
+    )
     if len(x) < t:
       x = np.concatenate([x, np.zeros((t - len(x), dim), np.float32)])
-    out[first:last] = np.asarray(_batch(encoding, x, bag, count, documents, fill_empty))[
-      : last - first
-    ]
+    found = _batch(encoding, x, bag, count, documents, fill_empty)
+    out[first:last] = np.asarray(found)[: last - first]
     if progress is not None:
       progress(last, n)
   return out
+
+
+def _power(n: int) -> int:
+  """The least power of two that is no less than n."""
+  return 1 << int(n - 1).bit_length()
 
 
 def _chunks(start: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
