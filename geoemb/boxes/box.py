@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.boxes import soft
 from geoemb.typing import Array, Scalar
 
 
@@ -63,7 +62,7 @@ def min_side(theta: Array | tuple[Array, Array]) -> Box:
 
 def min_side_inverse(box: Box) -> Array:
   """Free parameters of `min_side`, [..., 2d]; sides of 0 or less become the least positive one."""
-  return jnp.concatenate([box.lower, soft.softplus_inverse(side(box))], axis=-1)
+  return jnp.concatenate([box.lower, numerics.softplus_inverse(side(box))], axis=-1)
 
 
 def center_offset(theta: Array | tuple[Array, Array]) -> Box:
@@ -75,7 +74,7 @@ def center_offset(theta: Array | tuple[Array, Array]) -> Box:
 
 def center_offset_inverse(box: Box) -> Array:
   """Free parameters of `center_offset`, [..., 2d]; as `min_side_inverse` for empty sides."""
-  offset = soft.softplus_inverse(0.5 * box.upper - 0.5 * box.lower)
+  offset = numerics.softplus_inverse(0.5 * box.upper - 0.5 * box.lower)
   return jnp.concatenate([center(box), offset], axis=-1)
 
 
@@ -122,7 +121,7 @@ def gumbel_intersection(a: Box, b: Box, *, temperature: Scalar) -> Box:
   corners = jnp.broadcast_arrays(a.lower, b.lower, a.upper, b.upper)
   beta = jnp.broadcast_to(jnp.asarray(temperature, a.lower.dtype), corners[0].shape)
   z_a, z_b, Z_a, Z_b = corners
-  return Box(soft.soft_max(z_a, z_b, beta), -soft.soft_max(-Z_a, -Z_b, beta))
+  return Box(numerics.soft_max(z_a, z_b, beta), -numerics.soft_max(-Z_a, -Z_b, beta))
 
 
 def intersection_pool(box: Box, *, axis: int = -2, mask: Array | None = None) -> Box:

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.boxes import box as boxes
-from geoemb.boxes import soft
 from geoemb.boxes.box import Box
 from geoemb.typing import Array, Scalar
 
@@ -55,11 +54,11 @@ def log_hard_side(side: Array) -> Array:
 
 def log_soft_side(side: Array, *, temperature: Scalar) -> Array:
   """Logarithm of T log(1 + exp(s/T)), [..., d] [li2019smoothing]: s/T + log T for s/T → −∞."""
-  return _log_scaled(soft.log_softplus, *_broadcast(side, temperature))
+  return _log_scaled(numerics.log_softplus, *_broadcast(side, temperature))
 
 
 def _log_bessel(u: Array) -> Array:
-  return math.log(2) + soft.log_k0(-0.5 * u)
+  return math.log(2) + numerics.log_k0(-0.5 * u)
 
 
 def log_gumbel_side(side: Array, *, temperature: Scalar) -> Array:
@@ -86,8 +85,8 @@ def log_gumbel_side_approx(
     volume_temperature: T in T log(1 + exp((s − 2γβ)/T)), by default β: [chheda2021box] has two.
   """
   side, beta = _broadcast(side, temperature)
-  own = beta if volume_temperature is None else volume_temperature
-  return log_soft_side(side - 2 * soft.EULER_GAMMA * beta, temperature=own)
+  soft = beta if volume_temperature is None else volume_temperature
+  return log_soft_side(side - 2 * numerics.EULER_GAMMA * beta, temperature=soft)
 
 
 def log_volume(box: Box, log_side: Callable[[Array], Array]) -> Array:
