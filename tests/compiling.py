@@ -8,7 +8,7 @@ import jax
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _FULL = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 if jax.__version_info__ < (0, 11):  # XLA of 0.12 knows no such flag, and ends the process
-  _QUICK["xla_cpu_use_fusion_emitters"] = False  # saves a quarter of the time
+  _QUICK["xla_cpu_use_fusion_emitters"] = False
   _FULL["xla_cpu_use_fusion_emitters"] = True
 
 

@@ -9,17 +9,16 @@ from unittest import mock
 import jax
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the clone is tested, wherever pytest is started from
+from tests import compiling
 
-from tests import compiling  # noqa: E402
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 8)  # for tests of replicas; all others use the first
 # Compiling is most of the time of the suite; tests.compiling has what asks for more.
 with mock.patch.dict(os.environ, {"XLA_FLAGS": compiling.flags()}):
-  jax.devices()  # reads the flags, which the processes that tests start do not get
+  jax.devices()  # reads the flags
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # used if it has a folder
 
 

@@ -28,7 +28,7 @@ from flax import struct
 from geoemb.data import ragged
 from geoemb.typing import Array, Key
 
-_TOKENS = 1 << 12  # vectors in a batch; twice as many fall out of the cache
+_TOKENS = 1 << 12  # vectors in a batch
 _BLOCKS = 1 << 23  # numbers in the encodings of a batch
 
 
