@@ -1,9 +1,7 @@
 """Speed of a store of vectors [patel2018magnitude], beside gensim's and beside an npz.
 
 Run:         python launch.py --config=experiments/benchmarks/store_speed.py:word2vec
-Cost:        one to four minutes a variant on two busy cores. The machine should have no other work
-             meanwhile; it had when our records were made, a load of 8 to 10: their absolute times
-             are several times too long.
+Cost:        a minute a variant on two CPU cores, which should have no other work meanwhile.
 Departures:  400,000 × 100 random numbers, where the paper has the 3,000,000 × 300 vectors of Google
              News; keys are WordNet's nouns, numbered beyond the first 82,115: a proxy. Files are in
              the page cache. "open" ends when a key's first vector is there, since most have not

@@ -26,6 +26,7 @@ import os
 import re
 import string
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -131,11 +132,16 @@ def _vectors(words: store.Store, keys: list[str]) -> dict[str, np.ndarray]:
   dim = words.point[0]
   known = [words.table[oov.resembling(words, key)].sum(axis=0, dtype=np.float64) for key in keys]
   return {
-    "random": text_hash.uniform(text_hash.hashes(*text_hash.encode(keys)), dim),
+    "random": text_hash.uniform(text_hash.mix(np.array(list(map(_crc, keys)), np.uint64)), dim),
     "ngram": oov.directions(keys, dim),
     "known": np.stack(known),
     "rule": oov.vectors(words, keys).astype(np.float64),
   }
+
+
+def _crc(key: str) -> int:
+  """A hash that is the same in every process, as `hash` is not."""
+  return zlib.crc32(key.encode())
 
 
 def _ranks(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -180,7 +186,7 @@ def _train(config: Config) -> tuple[list[str], np.ndarray]:
   logging.info("%s: %d tokens, %d words", config.data, count.total(), len(count))
   model = word2vec.Word2Vec(
     sentences, vector_size=config.dim, epochs=config.epochs, min_count=config.min_count,
-    sg=1, workers=1, seed=config.seed + 1, hashfxn=lambda key: text_hash.hash_one(key.encode()),
+    sg=1, workers=1, seed=config.seed + 1, hashfxn=_crc,
   )  # fmt: skip
   return model.wv.index_to_key, model.wv.vectors
 

@@ -17,6 +17,7 @@ import numpy as np
 from geoemb.tables.store import Store
 
 _NUMBERS = 1 << 20  # of a block of points, whose copy in float64 fits into the cache
+_FIRST = 1 << 12  # rows of the first block
 _PRODUCTS = 1 << 24  # of a block of vectors, which are multiplied where they are
 _RADIAL = ("euclidean", "sphere", "poincare", "lorentz", "klein", "stereographic")
 _EPS = 1e-6  # of 3CosMul: a negative at the cosine −1 is no division by 0; as in gensim
@@ -159,10 +160,10 @@ def _by_cosine(
   units = units.astype(dtype)
 
   def values(block: np.ndarray, start: int) -> list[np.ndarray]:
-    norms = store.norms[start : start + len(block)]
-    products = (block.astype(dtype, copy=False) @ units.T).T
-    cosine = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
-    return [np.where(norms > 0, -combine(cosine), np.inf)]
+    cosine = (block.astype(dtype, copy=False) @ units.T).T
+    with np.errstate(invalid="ignore"):  # 0 / 0
+      cosine /= store.norms[start : start + len(block)]
+    return [-combine(cosine)]
 
   ((found, value),) = _smallest(store, values, [rows], k, _PRODUCTS)
   return [(key, float(-v)) for key, v in zip(store.keys(found), value)]
@@ -171,19 +172,22 @@ def _by_cosine(
 def _smallest(
   store: Store, values: Callable, excluded: Sequence[int | list[int]], k: int, numbers: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """For each query the rows of its k smallest finite values, and those, ascending.
+  """For each query the rows of its k smallest values below ∞, and those, ascending.
 
   Args:
     store: whose table is gone through.
-    values: (block of the table, its first row) → for each query values [b], which may be changed.
+    values: (block of the table, its first row) → for each query values [b], which may be changed;
+      rows whose value is NaN do not count.
     excluded: for each query the rows that do not count.
     k: how many.
     numbers: of a block.
   """
   size = max(1, numbers // int(np.prod(store.point)))
   best = [(np.zeros(0, np.int64), np.zeros(0)) for _ in excluded]
-  for start in range(0, len(store), size):
-    for i, d in enumerate(values(store.table[start : start + size], start)):
+  few = min(size, _FIRST)  # of them k smallest rule out most of what follows
+  starts = [0, *range(few, len(store), size)]
+  for start, stop in zip(starts, [*starts[1:], len(store)]):
+    for i, d in enumerate(values(store.table[start:stop], start)):
       own = np.atleast_1d(np.asarray(excluded[i], np.int64)) - start
       d[own[(own >= 0) & (own < len(d))]] = np.inf
       near = np.flatnonzero(d < (best[i][1][-1] if k and len(best[i][1]) == k else np.inf))

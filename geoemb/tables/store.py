@@ -5,9 +5,9 @@
     words.vector("dog"); words.lookup(["dog", "cat"])   # [d]; [2, d]
 
 The idea is Magnitude's [patel2018magnitude]; the format is ours, see `sections`. A file has the
-table, the keys one after another in the order of rows, their hashes in ascending order with the
-rows they belong to, the lengths of the vectors, and, unless they are not wanted, the rows by n-gram
-that `oov` needs. It carries the name and the curvature of the manifold that its points lie on.
+table, the keys one after another in the order of rows and an index of them, see `key_index`, the
+lengths of the vectors, and, unless they are not wanted, the rows by n-gram that `oov` needs. It
+carries the name and the curvature of the manifold that its points lie on.
 """
 
 import bisect
@@ -21,7 +21,7 @@ import numpy as np
 
 from geoemb import manifolds
 from geoemb.manifolds.base import Manifold
-from geoemb.tables import embedding, sections, text_hash
+from geoemb.tables import embedding, key_index, sections, text_hash
 
 Curvature = float | tuple[float, ...]  # a tuple for a product
 
@@ -58,16 +58,17 @@ class Store:
       self.c: Curvature = tuple(about["c"]) if isinstance(about["c"], list) else about["c"]
       self.table = arrays["table"].reshape(-1, *about["point"])
       self.norms, self._keys, self._bounds = arrays["norms"], arrays["keys"], arrays["bounds"]
-      self._hashes, self._rows = arrays["hashes"], arrays["rows"]
-      n = len(self.table)
-      sizes = [len(a) for a in (self.norms, self._hashes, self._rows, self._bounds[1:])]
-      if sizes != [n] * 4 or self._bounds[-1] != len(self._keys):
-        raise ValueError(f"{n} vectors do not go with {len(self._hashes)} keys")
+      index = self._keys, self._bounds, arrays["starts"], arrays["rows"]
+      self._index = key_index.KeyIndex(*index)
+      if not len(self.table) == len(self.norms) == len(self._index):
+        raise ValueError(f"{len(self.table)} vectors do not go with {len(self._index)} keys")
       manifolds.make(self.manifold, self.c)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+      raise ValueError(
+        f"{self.path} is no store of vectors that this version reads: it has no {error}"
+      ) from error
+    except (TypeError, ValueError) as error:
       raise ValueError(f"{self.path} is no store of vectors: {error}") from error
-    # Views whose items are Python's numbers, which costs less one by one.
-    self._one = tuple(map(memoryview, (self._hashes, self._rows, self._bounds, self._keys)))
 
   def __len__(self) -> int:
     return len(self.table)
@@ -97,33 +98,11 @@ class Store:
 
   def row(self, key: str) -> int:
     """The row of a key, −1 if it has none."""
-    data = text_hash.encode_one(key)
-    wanted = text_hash.hash_one(data)
-    hashes, rows, bounds, keys = self._one
-    at = bisect.bisect_left(hashes, wanted)
-    while at < len(hashes) and hashes[at] == wanted:
-      row = rows[at]
-      if keys[bounds[row] : bounds[row + 1]] == data:
-        return row
-      at += 1
-    return -1
+    return self._index.row(key)
 
   def rows(self, keys: Sequence[str]) -> np.ndarray:
     """The rows of keys, [b] int64, −1 for those that have none."""
-    data, bounds = text_hash.encode(keys)
-    wanted = text_hash.hashes(data, bounds)
-    at = np.searchsorted(self._hashes, wanted)
-    found, left = np.full(len(wanted), -1, np.int64), np.arange(len(wanted))
-    while True:  # more than once only where hashes collide
-      inside = at < len(self)
-      inside[inside] = self._hashes[at[inside]] == wanted[left[inside]]
-      at, left = at[inside], left[inside]
-      if not len(left):
-        return found
-      rows = self._rows[at].astype(np.int64)
-      same = _equal((self._keys, self._bounds, rows), (data, bounds, left))
-      found[left[same]] = rows[same]
-      at, left = at[~same] + 1, left[~same]
+    return self._index.rows(keys)
 
   def vector(self, key: str) -> np.ndarray:
     """A key's point, [point], read-only and not copied.
@@ -203,7 +182,6 @@ class Writer:
     self._file = sections.Writer(path)
     self._n, self._keys, self._lengths = 0, bytearray(), []
     self._norms: list[np.ndarray] = []
-    self._hashes: list[np.ndarray] = []
 
   def __enter__(self) -> "Writer":
     self._file.__enter__()
@@ -251,7 +229,6 @@ class Writer:
     self._norms.append(np.sqrt(np.einsum("nd,nd->n", wide, wide)).astype(self._norm_dtype))
     self._keys += data.tobytes()
     self._lengths.append(np.diff(bounds))
-    self._hashes.append(text_hash.hashes(data, bounds))
     self._n += len(keys)
 
   def _start(self, points: np.ndarray) -> None:
@@ -304,31 +281,20 @@ class Writer:
     keys = np.frombuffer(self._keys, np.uint8)
     bounds = np.zeros(self._n + 1, np.int64)
     np.cumsum(np.concatenate(self._lengths), out=bounds[1:])
-    hashes = np.concatenate(self._hashes)
-    rows = np.argsort(hashes, kind="stable").astype(np.uint32)
-    hashes = hashes[rows]
-    self._refuse_duplicates(keys, bounds, hashes, rows)
+    starts, rows = key_index.build(keys, bounds)
+    if again := key_index.KeyIndex(keys, bounds, starts, rows).duplicate():
+      key = keys[slice(*bounds[again[0] : again[0] + 2])].tobytes().decode()
+      first, second = map(self._where, again)
+      raise ValueError(f"the key {key!r} is there twice: {first}, {second}")
     for name, array in (
       ("norms", np.concatenate(self._norms)), ("keys", keys), ("bounds", bounds),
-      ("hashes", hashes), ("rows", rows),
+      ("starts", starts), ("rows", rows),
     ):  # fmt: skip
       self._file.begin(name, array.dtype)
       self._file.add(array)
     if self._grams:
       self._write_grams(bounds)
     self._file.describe(self._about)
-
-  def _refuse_duplicates(self, keys, bounds, hashes, rows) -> None:
-    """By the keys of equal hashes, which are next to each other."""
-    seen, last = {}, -1
-    for at in np.flatnonzero(hashes[1:] == hashes[:-1]):
-      if hashes[at] != last:
-        seen, last = {}, hashes[at]
-      for row in sorted(map(int, rows[at : at + 2])):
-        key = keys[bounds[row] : bounds[row + 1]].tobytes()
-        if seen.setdefault(key, row) != row:
-          first, again = self._where(seen[key]), self._where(row)
-          raise ValueError(f"the key {key.decode()!r} is there twice: {first}, {again}")
 
   def _write_grams(self, bounds: np.ndarray) -> None:
     """The rows by n-gram, in as many passes over the keys as it takes to sort few at a time."""
@@ -387,30 +353,6 @@ def write(
   with Writer(path, manifold, c, **options) as out:
     for i in range(0, len(keys), block):
       out.add(keys[i : i + block], table[i : i + block])
-
-
-def _equal(mine, theirs) -> np.ndarray:
-  """Which strings of two lists are equal one by one, [m] bool.
-
-  Args:
-    mine: the bytes of strings, the bounds of each, and the indices [m] of those to compare.
-    theirs: the same.
-  """
-  starts, lengths = [], []
-  for _, bounds, at in (mine, theirs):
-    starts.append(bounds[at])
-    lengths.append(bounds[at + 1] - bounds[at])
-  same = lengths[0] == lengths[1]
-  if not same.any():
-    return same
-  length = lengths[0][same]
-  begin = np.cumsum(length) - length
-  within = np.arange(length.sum()) - np.repeat(begin, length)
-  a, b = (
-    data[np.repeat(s[same], length) + within] for (data, *_), s in zip((mine, theirs), starts)
-  )
-  same[same] = np.logical_and.reduceat(a == b, begin)
-  return same
 
 
 def _more(count: int) -> str:

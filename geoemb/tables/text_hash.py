@@ -1,8 +1,8 @@
-"""64-bit hashes of many strings at once, the same on every machine, for indexes on disk.
+"""Strings as bytes, 64-bit hashes of their n-grams, and random numbers from those.
 
-A string of numbers b_1 … b_m, bytes or code points, has the hash mix(Σ_i (b_i + 1) R^(m−i)), modulo
-2⁶⁴. Equal hashes are no proof of equal strings: who looks something up compares the strings too.
-`mix` is the last step of SplitMix64 [steele2014fast], a bijection.
+They are the same on every machine, since indexes on disk have them. Code points b_1 … b_m have the
+hash mix(Σ_i (b_i + 1) R^(m−i)), modulo 2⁶⁴. Equal hashes are no proof of equal strings. `mix` is
+the last step of SplitMix64 [steele2014fast], a bijection.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ MARK = "\uf000"  # stands before and after a key when its n-grams are taken [pat
 _R = 0x5851F42D4C957F2D  # odd, so that no power of it loses bits
 _GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's step, 2⁶⁴ / φ made odd
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-_FULL = (1 << 64) - 1
-_BLOCK = 1 << 16  # strings at a time; each takes some 30 bytes of scratch per byte of its own
 
 
 def encode(keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -47,32 +45,6 @@ def encode_one(key: str) -> bytes:
     return key.encode()
   except UnicodeEncodeError as error:
     raise ValueError(f"a key must have a form in UTF-8, got {key!r}") from error
-
-
-def hashes(data: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-  """Hashes of the strings data[bounds[i] : bounds[i + 1]], none empty, [n] uint64."""
-  out = np.empty(len(bounds) - 1, np.uint64)
-  longest = int(np.diff(bounds).max(initial=1))
-  powers = np.full(longest, _R, np.uint64)
-  powers[0] = 1
-  powers = np.multiply.accumulate(powers)
-  for i in range(0, len(out), _BLOCK):
-    at = bounds[i : i + _BLOCK + 1]
-    lengths = np.diff(at)
-    after = np.repeat(at[1:], lengths) - np.arange(at[0], at[-1]) - 1  # bytes that follow
-    terms = powers[after] * (data[at[0] : at[-1]].astype(np.uint64) + 1)
-    out[i : i + _BLOCK] = np.add.reduceat(terms, at[:-1] - at[0])
-  return mix(out)
-
-
-def hash_one(data: bytes) -> int:
-  """The hash of one string, without the arrays."""
-  x = 0
-  for byte in data:
-    x = (x * _R + byte + 1) & _FULL
-  for shift, factor in _MIX:
-    x = ((x ^ x >> shift) * factor) & _FULL
-  return x ^ x >> 31
 
 
 def mix(x: np.ndarray) -> np.ndarray:

@@ -48,21 +48,6 @@ def test_look_ups_are_those_of_a_dictionary(tmp_path, block):
   np.testing.assert_allclose(s.norms, np.linalg.norm(table, axis=1), rtol=1e-6)
 
 
-def test_keys_of_equal_hashes_are_told_apart(tmp_path, monkeypatch):
-  """As if hashes had two bits."""
-  hashes, hash_one = text_hash.hashes, text_hash.hash_one
-  monkeypatch.setattr(text_hash, "hashes", lambda *a: hashes(*a) & np.uint64(3))
-  monkeypatch.setattr(text_hash, "hash_one", lambda data: hash_one(data) & 3)
-  keys, _ = make(tmp_path / "x", n=60)
-  s = store.Store(tmp_path / "x")
-  others = [key for key in words(90, seed=5) if key not in set(keys)]
-  expected = [-1] * len(others) + list(range(60))
-  assert s.rows([*others, *keys]).tolist() == expected
-  assert [s.row(key) for key in [*others, *keys]] == expected
-  with pytest.raises(ValueError, match=r"'b' is there twice: row 1, row 4"):
-    store.write(tmp_path / "x", ["a", "b", "c", "d", "b"], np.zeros((5, 2)))
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_bit_of_every_dtype_comes_back(tmp_path, dtype):
   table = np.random.default_rng(0).standard_normal((50, 4)).astype(sections.dtype_of(dtype))

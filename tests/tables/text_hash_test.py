@@ -33,20 +33,6 @@ def oracle(numbers):
   return splitmix(sum((b + 1) * _R ** (m - 1 - i) for i, b in enumerate(numbers)) % 2**64)
 
 
-def test_hashes_are_the_formula_for_many_and_for_one():
-  data, bounds = text_hash.encode(KEYS)
-  expected = [oracle(key.encode()) for key in KEYS]
-  assert text_hash.hashes(data, bounds).tolist() == expected
-  assert [text_hash.hash_one(key.encode()) for key in KEYS] == expected
-
-
-def test_hashes_do_not_depend_on_blocks(monkeypatch):
-  data, bounds = text_hash.encode(KEYS)
-  expected = text_hash.hashes(data, bounds)
-  monkeypatch.setattr(text_hash, "_BLOCK", 3)
-  np.testing.assert_array_equal(text_hash.hashes(data, bounds), expected)
-
-
 def test_encode_gives_every_key_back():
   data, bounds = text_hash.encode(KEYS)
   back = [bytes(data[a:b]).decode() for a, b in zip(bounds[:-1], bounds[1:])]
