@@ -56,11 +56,14 @@ VARIANTS = {
 _OURS = ("prefilter", "ivf", "ivf_least")
 _LIBRARIES = ("postfilter", "faiss_ivf", "faiss_hnsw", "usearch")
 TARGETS = tuple(
-  harness.Target(f"{percent} % of rows pass", "debian", f"{method}_{percent}_{relation}")
+  harness.Target(
+    f"{percent} % of rows pass", "debian", f"{method}_{percent}_{relation}",
+    place=(method, relation),
+  )
   for percent in PERCENT
   for method in (*_OURS, *_LIBRARIES)
   for relation in RELATIONS
-)
+)  # fmt: skip
 
 
 def get_config(variant: str = "debian") -> Config:

@@ -198,9 +198,9 @@ def _targets():
         signs = variant == "codes_192" and codec in ("int8_codes", "binary01") and wanted
         note = "depends on directions' signs" if signs else ""
         yield goal(f"SciFact, formats, {title}", variant, f"{codec}_{measure}", wanted,
-                   tol=_TOL[measure], note=note)  # fmt: skip
+                   tol=_TOL[measure], note=note, place=(codec, variant))  # fmt: skip
     for variant in ("pq96", "pq48", "rabitq"):
-      yield goal(f"SciFact, formats, {title}", variant, measure)
+      yield goal(f"SciFact, formats, {title}", variant, measure, place=(variant, "codes"))
   for variant, row in _SPEARMAN.items():
     for dim, wanted in zip(_STS["dims"], row):
       yield goal("STS Benchmark, Spearman", variant, f"d{dim}_spearman", wanted, tol=0.1)

@@ -10,6 +10,7 @@ from geoemb.harness import catalogue, errors, results, targets
 
 BEGIN = "<!-- report: from here on written by `python launch.py --report` -->"
 END = "<!-- report: end -->"
+_COLUMNS = 8  # at most, of a table of variants against metrics
 _WORST = ("off", "missed", "partial", "stale", "not run", "recorded", "met", "reproduced")
 
 
@@ -84,14 +85,18 @@ def _signed(x: float, like: float) -> str:
   return ("+" if x >= 0 else "−") + _number(abs(x), like)
 
 
-def _ours(row: Row) -> str:
-  if not row.values:
-    return "–"
+def _mean(row: Row) -> str:
   text = _number(statistics.fmean(row.values), row.target.paper)
   if len(row.values) > 1:
     text += f" ± {_number(statistics.stdev(row.values), row.target.paper)}"
+  return text
+
+
+def _ours(row: Row) -> str:
+  if not row.values:
+    return "–"
   what = "run" if row.target.goal else "seed"  # a benchmark's run has repeats and seeds inside
-  return f"{text} ({len(row.values)} {what}{'s' if len(row.values) > 1 else ''})"
+  return f"{_mean(row)} ({len(row.values)} {what}{'s' if len(row.values) > 1 else ''})"
 
 
 def _duration(seconds: float) -> str:
@@ -100,17 +105,17 @@ def _duration(seconds: float) -> str:
   return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
-def _where(row: Row) -> str:
+def _where(runs: Sequence[Mapping[str, Any]]) -> str:
   """Device and median training time."""
-  if not row.runs:
+  if not runs:
     return "–"
   kinds = []
-  for r in row.runs:
+  for r in runs:
     device = r["device"]
     cores = f"{r['cpus']} core{'s' * (r['cpus'] != 1)}"
     name = device["kind"] if device["platform"] != "cpu" else f"{device['kind']}, {cores}"
     kinds.append(f"{device['count']} × {name}" if device["count"] > 1 else name)
-  times = [r["training_seconds"] for r in row.runs if r.get("training_seconds") is not None]
+  times = [r["training_seconds"] for r in runs if r.get("training_seconds") is not None]
   where = "; ".join(dict.fromkeys(kinds))
   return f"{_duration(statistics.median(times))}, {where}" if times else where
 
@@ -136,20 +141,63 @@ def _family(experiments: Sequence[catalogue.Experiment], root: str) -> str:
     found = rows(e)
     for table in dict.fromkeys(row.target.table for row in found):
       mine = [row for row in found if row.target.table == table]
-      notes = any(row.target.note for row in mine)
-      figure = _figure(row.target for row in mine)
-      header = ["row", "metric", figure, "ours", "gap", "status", "training time, device"]
-      body = []
-      for row in mine:
-        t = row.target
-        gap = "–"
-        if row.values and t.paper is not None:
-          gap = _signed(statistics.fmean(row.values) - t.paper, t.paper)
-        paper = "–" if t.paper is None else f"{t.paper:g}"
-        cells = [t.variant, t.metric, paper, _ours(row), gap, row.status, _where(row)]
-        body.append(cells + ([t.note] if notes else []))
-      lines += [f"### {table}", "", *_markdown(header + (["note"] if notes else []), body), ""]
+      lines += [f"### {table}", "", *_table(mine)]
   return "\n".join(lines)
+
+
+def _table(mine: Sequence[Row]) -> list[str]:
+  """Rows with the figures they are held against line by line; the others side by side."""
+  held = [row for row in mine if row.target.paper is not None or row.target.note]
+  shown = [_place(row) for row in mine if row not in held]
+  names, columns = (list(dict.fromkeys(axis)) for axis in zip(*shown)) if shown else ([], [])
+  if not 2 <= min(len(names), len(columns)) <= _COLUMNS:
+    return [*_long(mine), ""]
+  wide = [*_wide({_place(row): row for row in mine}, names, columns), ""]
+  return [*_long(held), "", *wide] if held else wide
+
+
+def _place(row: Row) -> tuple[str, str]:
+  return row.target.place or (row.target.variant, row.target.metric)
+
+
+def _long(mine: Sequence[Row]) -> list[str]:
+  """A line for every row."""
+  notes = any(row.target.note for row in mine)
+  header = ["row", "metric", _figure(row.target for row in mine), "ours", "gap", "status"]
+  body = []
+  for row in mine:
+    t = row.target
+    gap = "–"
+    if row.values and t.paper is not None:
+      gap = _signed(statistics.fmean(row.values) - t.paper, t.paper)
+    paper = "–" if t.paper is None else f"{t.paper:g}"
+    cells = [t.variant, t.metric, paper, _ours(row), gap, row.status, _where(row.runs)]
+    body.append(cells + ([t.note] if notes else []))
+  return _markdown([*header, "training time, device", *(["note"] if notes else [])], body)
+
+
+def _wide(
+  found: Mapping[tuple[str, str], Row], names: Sequence[str], columns: Sequence[str]
+) -> list[str]:
+  """Rows by their places, with what is common to those of a name; turned if that is narrower."""
+
+  def cell(name: str, column: str) -> str:
+    row = found.get((name, column))
+    return "" if row is None else _mean(row) if row.values else "–"
+
+  def about(name: str) -> list[str]:
+    own = [row for place, row in found.items() if place[0] == name]
+    runs = [r for row in own for r in row.runs]
+    status = "; ".join(dict.fromkeys(row.status for row in own if row.target.paper is None))
+    return [status, str(len({r["seed"] for r in runs})), _where(runs)]
+
+  last = ["status", "seeds", "training time, device"]
+  if len(columns) <= len(names):
+    body = [[name, *(cell(name, c) for c in columns), *about(name)] for name in names]
+    return _markdown(["row", *columns, *last], body)
+  body = [[c, *(cell(name, c) for name in names)] for c in columns]
+  body += [[what, *cells] for what, cells in zip(last, zip(*map(about, names)))]
+  return _markdown(["metric", *names], body)
 
 
 def _index(families: Mapping[str, Sequence[catalogue.Experiment]]) -> str:

@@ -18,6 +18,7 @@ class Target:
     better: "high" or "low".
     note: a remark for the table, such as who published the figure.
     goal: the figure in `paper` is a goal of ours, which no paper gives.
+    place: row and column of a number that is shown beside others; else the variant and the metric.
   """
 
   table: str
@@ -28,6 +29,7 @@ class Target:
   better: str = "high"
   note: str = ""
   goal: bool = False
+  place: tuple[str, str] | None = None
 
   def __post_init__(self):
     if self.better not in ("high", "low"):

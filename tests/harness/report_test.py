@@ -156,6 +156,36 @@ def test_pages_are_built_from_the_records_alone(clone, toy):
   assert "1 reproduced, 2 not run, 1 missed" in index
 
 
+def test_rows_without_a_figure_stand_side_by_side(clone):
+  file = clone / "experiments" / "family" / "toy.py"
+  more = "".join(
+    f"  harness.Target('Table 1', variant={v!r}, metric={m!r}),\n"
+    for v in ("dim10", "less", "smoke") for m in ("rank", "ndcg")
+  )  # fmt: skip
+  more += "".join(
+    f"  harness.Target('Table 2', 'less', {m!r}, place=({p!r}, {m!r})),\n"
+    for m in ("map", "rank") for p in ("dog", "cat")
+  )  # fmt: skip
+  file.write_text(EXPERIMENT.replace("TARGETS = (\n", f"TARGETS = (\n{more}"))
+  toy, root = catalogue.read(str(file)), str(clone)
+  for seed, value in ((0, 3.0), (1, 5.0)):
+    made = run(clone, toy, f"s{seed}", seed, "dim10", value=value)
+    results.record(toy, "dim10", made, root)
+  results.record(toy, "less", run(clone, toy, "less", variant="less", value=0.2), root)
+  report.write(root)
+  page = (clone / "experiments" / "family" / "README.md").read_text()
+  assert page.count("| dim5 | map | 0.823 |") == 1  # what is held against a figure has its line
+  for line in (
+    "| row | rank | ndcg | status | seeds | training time, device |",
+    "| dim10 | 4 ± 1.414 | – | recorded; not run | 2 | 90.5 s, A GPU |",
+    "| less | 0.2 | – | partial: one pass of ten; not run | 1 | 90 s, A GPU |",
+    "| smoke | – | – | not run | 0 | – |",
+    "| row | map | rank | status | seeds | training time, device |",
+    "| cat | 0.2 | 0.2 | partial: one pass of ten | 1 | 90 s, A GPU |",
+  ):
+    assert line in page
+
+
 def test_prose_around_the_tables_is_kept(clone):
   report.write(str(clone))
   path = clone / "experiments" / "family" / "README.md"
