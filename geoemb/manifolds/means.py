@@ -15,7 +15,7 @@ from geoemb.typing import Array
 class _Step(NamedTuple):
   x: Array  # [point] the mean so far
   value: Array  # [] Σ w d²
-  last: Array  # [] the one before
+  going: Array  # [] bool
   count: Array  # [] int32
 
 
@@ -73,9 +73,6 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
     turn = (moved - here) - fixed.tangent(here, moved - here)
     return jnp.tensordot(w, m.log(on, y), 1) + (x - on) + turn
 
-  def value(x: Array) -> Array:
-    return jnp.sum(w * m.sqdist(x, y))
-
   def inverse(linear, b: Array) -> Array:
     size = b.size
     columns = jax.vmap(lambda e: linear(e.reshape(b.shape)).reshape(size))(
@@ -85,26 +82,25 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
 
   def solve(pull, start: Array) -> Array:
     def better(old: _Step) -> _Step:
-      v = pull(old.x)
-      newton = m.exp(old.x, -inverse(jax.linearize(pull, old.x)[1], v))
+      v, push = jax.linearize(pull, old.x)
       # The Hessian of d²/2 is at most D coth D across the geodesic, D the distance in curvature
       # radii; a step of its inverse cannot go too far.
       stiff = jnp.sqrt(_bend(m, v.dtype)) * m.dist(old.x, y)
-      flow = m.exp(old.x, v / (1 + jnp.sum(w * stiff)))
-      a, b = value(newton), value(flow)
-      first = a < b  # false for NaN, as Newton's is where the system is singular
-      x, best = jnp.where(first, newton, flow), jnp.where(first, a, b)
+      steps = jnp.stack([-inverse(push, v), v / (1 + jnp.sum(w * stiff))])  # Newton's, the flow's
+      x = m.exp(old.x, steps)
+      value = jnp.sum(w * m.sqdist(x[:, None], y), axis=-1)
+      first = value[0] < value[1]  # false for NaN, as Newton's is where the system is singular
+      best = jnp.where(first, value[0], value[1])
       fine = best < old.value
-      return _Step(
-        jnp.where(fine, x, old.x), jnp.where(fine, best, old.value), old.value, old.count + 1
-      )
+      # The sum of squares is flat at its least: where it stands still, one more of Newton's steps
+      # doubles the digits.
+      last = jnp.where(jnp.all(jnp.isfinite(x[0])), x[0], old.x)
+      on = jnp.where(first, x[0], x[1])
+      return _Step(jnp.where(fine, on, last), best, fine, old.count + 1)
 
-    go = lambda s: (s.count < max_steps) & ((s.value < s.last) | (s.count == 0))
-    first = _Step(start, value(start), jnp.asarray(jnp.inf, y.dtype), jnp.int32(0))
-    x = jax.lax.while_loop(go, better, first).x
-    # The sum of squares is flat at its least: one more step doubles the digits.
-    last = m.exp(x, -inverse(jax.linearize(pull, x)[1], pull(x)))
-    return jnp.where(jnp.all(jnp.isfinite(last)), last, x)
+    go = lambda s: (s.count < max_steps) & s.going
+    first = _Step(start, jnp.asarray(jnp.inf, y.dtype), jnp.asarray(True), jnp.int32(0))
+    return jax.lax.while_loop(go, better, first).x
 
   start = m.exp(y[0], jnp.tensordot(w, m.log(y[0], y), 1))
   return jax.lax.custom_root(pull, jax.lax.stop_gradient(start), solve, inverse)
