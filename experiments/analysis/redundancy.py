@@ -9,7 +9,8 @@ Departures:  all-MiniLM-L6-v2 on SciFact alone, where the paper has prompted mod
 Unspecified: how many neighbours the estimators look at; `neighbors` here.
 
 Estimators of dimension, isotropy and rank describe the documents; what a share of the coordinates
-keeps is of nDCG@10, in percent of that of the whole vectors.
+keeps is of nDCG@10, in percent of that of the whole vectors; without judgements, of the first ten
+that the whole vectors find.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from geoemb.retrieval import exact, metrics
 class Config:
   """Whose vectors, and how they are looked at."""
 
-  vectors: str = "scifact"  # or twin, or a FILE.npz of documents; see geoemb/data/vectors.py
+  vectors: str = "scifact"  # or twin, or a FILE.npz or .npy; see geoemb/data/vectors.py
   qrels: str = ""  # judgements of a FILE.npz
   neighbors: int = 20  # k of the Levina–Bickel estimator
   draws: int = 5  # of random coordinates
@@ -74,11 +75,10 @@ def _shape(x) -> dict[str, jax.Array]:
 def run(config: Config, workdir: str) -> dict[str, float]:
   """Measures the documents' cloud, and searches with parts of the coordinates."""
   data = vectors.twin() if config.vectors == "twin" else vectors.load(config.vectors, config.qrels)
-  if not isinstance(data, vectors.Documents) or not data.qrels:
-    raise ValueError(f"{config.vectors} must hold documents and queries, with judgements")
-  c, names = _unit(data.c), [name for name in data.query_ids if name in data.qrels]
-  q = _unit(data.q[[data.query_ids.index(name) for name in names]])
-  index = metrics.index(data.qrels, names, data.doc_ids)
+  if not isinstance(data, vectors.Documents):
+    raise ValueError(f"{config.vectors} must hold documents and queries, not pairs")
+  judged = [i for i, name in enumerate(data.query_ids) if name in data.qrels]
+  c, q = _unit(data.c), _unit(data.q[judged] if judged else data.q)
 
   near = jax.jit(dimension.neighbor_distances, static_argnums=1)(c, config.neighbors)
   near = near[jnp.isfinite(near).all(axis=1)]  # more copies than neighbours
@@ -89,11 +89,15 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     **_shape(c),
   }
 
-  def ndcg(stored: np.ndarray, asked: np.ndarray) -> float:
-    ids = exact.search(_unit(asked), _unit(stored), 10).ids
-    return metrics.evaluate_ids(index, ids, ("ndcg@10",))["ndcg@10"].mean()
-
-  whole, d = ndcg(c, q), c.shape[1]
+  search = lambda stored, asked: exact.search(_unit(asked), _unit(stored), min(10, len(c))).ids
+  if judged:
+    index = metrics.index(data.qrels, [data.query_ids[i] for i in judged], data.doc_ids)
+    score = lambda ids: metrics.evaluate_ids(index, ids, ("ndcg@10",))["ndcg@10"].mean()
+  else:
+    truth = search(c, q)
+    score = lambda ids: np.mean([len(np.intersect1d(*pair)) for pair in zip(ids, truth)])
+  quality = lambda stored, asked: score(search(stored, asked))
+  whole, d = quality(c, q), c.shape[1]
   rng = np.random.default_rng(config.seed)
   components = linear.pca(c, d, center=False)
   for share in (50, 25, 12):
@@ -101,9 +105,9 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     svd = components.first(k)
     draws = [rng.choice(d, k, replace=False) for _ in range(config.draws)]
     found |= {
-      f"first_{share}": 100 * ndcg(c[:, :k], q[:, :k]) / whole,
-      f"random_{share}": 100 * np.mean([ndcg(c[:, s], q[:, s]) for s in draws]) / whole,
-      f"svd_{share}": 100 * ndcg(*(np.asarray(svd.transform(x)) for x in (c, q))) / whole,
+      f"first_{share}": 100 * quality(c[:, :k], q[:, :k]) / whole,
+      f"random_{share}": 100 * np.mean([quality(c[:, s], q[:, s]) for s in draws]) / whole,
+      f"svd_{share}": 100 * quality(*(np.asarray(svd.transform(x)) for x in (c, q))) / whole,
     }
   for name, value in found.items():
     logging.info("%s %.3f", name, value)

@@ -42,7 +42,9 @@ from geoemb.typing import Array, Key
 class Config:
   """Which reducers, dimensions and formats are combined, on which vectors."""
 
-  vectors: str = "scifact"  # or stsb, twin, twin_pairs, a FILE.npz: see geoemb/data/vectors.py
+  vectors: str = (
+    "scifact"  # or stsb, twin, twin_pairs, a FILE.npz or .npy: see geoemb/data/vectors.py
+  )
   qrels: str = ""  # judgements of a FILE.npz of documents
   reducers: tuple[str, ...] = ("svd",)  # names of REDUCERS
   dims: tuple[int, ...] = (256, 192, 128, 64, 32, 16, 8)  # 0 is all coordinates

@@ -1,11 +1,13 @@
 """Vectors that some encoder made of texts: documents with queries, or pairs with scores.
 
-An .npz file holds either kind, its arrays floating and with rows of one length:
+An .npz file holds one of these, each array of finite numbers in rows of one length:
 
-  documents  c [n, d], q [m, d]; and, where judgements name them, doc_ids [n] and query_ids [m]
-             (row numbers otherwise)
+  documents  c [n, d], q [m, d], also by the names documents and queries; and, where judgements name
+             them, doc_ids [n] and query_ids [m] (row numbers otherwise)
   pairs      a [n, d], b [n, d], score [n], the similarity that people gave them; and, if reducers
              are to be fitted on others, fit [k, d]
+  vectors    one array [n, d] of any name, as an .npy file has it too: a tenth of the rows, at most
+             1,000 drawn at random, are the queries, and the others the documents
 
 "scifact" names the vectors of all-MiniLM-L6-v2 [wang2020minilm] for SciFact,
 384-dimensional, 5,183 documents and 1,109 queries. They are not shipped.
@@ -20,6 +22,8 @@ import numpy as np
 from geoemb.data import beir, paths, qrels
 
 FILES = {"scifact": "scifact/minilm_f16.npz"}
+_NAMES = {"documents": "c", "queries": "q"}
+_QUERIES = 1000  # at most, of a file without queries
 
 
 class Documents(NamedTuple):
@@ -62,14 +66,18 @@ def load(
       raise paths.missing(path, f"the vectors of {name}", os.path.dirname(FILES[name]))
     raise FileNotFoundError(f"{path} not found: name a file of vectors, or {', '.join(FILES)}")
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
+    file = np.load(path, allow_pickle=False)
+    if isinstance(file, np.ndarray):
+      arrays = {"vectors": file}
+    else:
+      with file:
+        arrays = {_NAMES.get(key, key): x for key, x in file.items()}
   except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-    raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
+    raise ValueError(f"{path} is not an .npz or .npy file of numbers: {error}") from error
   if {"a", "b", "score"} <= arrays.keys():
     return _pairs(path, arrays)
   if not {"c", "q"} <= arrays.keys():
-    raise ValueError(f"{path} must hold c and q, or a, b and score; it holds {sorted(arrays)}")
+    arrays = _held_out(path, arrays, judgements)
   c, q = _check(path, "c", arrays["c"]), _check(path, "q", arrays["q"])
   _same(path, c=c, q=q)
   if name == "scifact":
@@ -135,9 +143,31 @@ def _pairs(path, arrays):
   return Pairs(a, b, score, fit)
 
 
+def _held_out(path, arrays, judgements):
+  """Documents and queries from the rows of the only table of a file."""
+  tables = [name for name, x in arrays.items() if x.ndim == 2 and x.dtype.kind in "fiu"]
+  if len(tables) != 1 or tables[0] == "q":
+    raise ValueError(
+      f"{path} must hold c and q, or a, b and score, or one table of vectors; it holds "
+      f"{sorted(arrays)}"
+    )
+  if (name := str(arrays.get("manifold", "euclidean"))) != "euclidean":
+    raise ValueError(f"{path} holds points of {name}, which inner products do not compare")
+  if judgements:
+    raise ValueError(f"{path} has no queries of its own that {judgements} could judge")
+  x = arrays[tables[0]]
+  if len(x) < 2:
+    raise ValueError(f"{path}: {tables[0]} must have two rows or more, got {len(x)}")
+  asked = np.zeros(len(x), bool)
+  some = min(_QUERIES, max(1, len(x) // 10))
+  asked[np.random.default_rng(0).permutation(len(x))[:some]] = True
+  rows = np.arange(len(x))
+  return dict(c=x[~asked], q=x[asked], doc_ids=rows[~asked], query_ids=rows[asked])
+
+
 def _check(path, name, x):
-  if x.ndim != 2 or not x.size or x.dtype.kind != "f":
-    raise ValueError(f"{path}: {name} must be floating [n, d], got {x.dtype} {list(x.shape)}")
+  if x.ndim != 2 or not x.size or x.dtype.kind not in "fiu":
+    raise ValueError(f"{path}: {name} must be numbers [n, d], got {x.dtype} {list(x.shape)}")
   x = x.astype(np.float32)
   for what, bad in (
     ("not finite", ~np.isfinite(x).all(axis=1)), ("zero", ~x.any(axis=1))
