@@ -12,7 +12,8 @@ Unspecified: none found.
 For each method: skewness and Robin Hood index of the k-occurrence, shares of anti-hubs and hubs in
 per cent, the largest k-occurrence; with labels the error in per cent of k nearest neighbours'
 commonest. SciFact: neighbours of documents among the others. Newsgroups: of test posts among
-training posts, without headers, quotations and signatures, as in the paper.
+training posts, without headers, quotations and signatures, as in the paper. Of your own vectors,
+--config.data=FILE.npy or .npz (see geoemb/data/vectors.py): of queries among documents.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from absl import logging
 from matplotlib import figure
 
 from geoemb import harness, manifolds
-from geoemb.data import newsgroups, paths
+from geoemb.data import newsgroups, paths, vectors
 from geoemb.models import sentence_encoder
 from geoemb.retrieval import hubness
 
@@ -34,7 +35,7 @@ from geoemb.retrieval import hubness
 class Config:
   """Vectors and how neighbours are counted."""
 
-  data: str = "scifact"  # or newsgroups, or twin, a few generated vectors
+  data: str = "scifact"  # or newsgroups, a FILE.npy or .npz, or twin, a few generated vectors
   train: int = 0  # posts of newsgroups that are used, a random choice; 0 for all
   test: int = 0
   k: int = 10  # neighbours
@@ -162,7 +163,14 @@ def _load(config: Config) -> _Data:
     x = rng.normal(size=(4, 12))[labels] + rng.normal(size=(120, 12))
     return _Data(x[:80], labels[:80], x[80:], labels[80:])
   if config.data != "newsgroups":
-    raise ValueError(f"data must be scifact, newsgroups or twin, got {config.data!r}")
+    if not config.data.endswith((".npy", ".npz")):
+      raise ValueError(
+        f"data must be scifact, newsgroups, twin, or a .npy or .npz file, got {config.data!r}"
+      )
+    own = vectors.load(config.data)
+    if not isinstance(own, vectors.Documents):
+      raise ValueError(f"{config.data} must hold documents and queries, not pairs")
+    return _Data(own.c, None, own.q, None)
   encoder = sentence_encoder.load("minilm")
   parts = []
   for split, count in (("train", config.train), ("test", config.test)):
@@ -171,8 +179,8 @@ def _load(config: Config) -> _Data:
     if not 0 <= count <= n:
       raise ValueError(f"{split} must be between 0 and {n}, got {count}")
     some = np.random.default_rng(0).permutation(n)[: count or n]
-    vectors = encoder.encode([posts.texts[i] for i in some], cache=paths.cache())
-    parts += [vectors, posts.groups[some]]
+    x = encoder.encode([posts.texts[i] for i in some], cache=paths.cache())
+    parts += [x, posts.groups[some]]
   return _Data(*parts)
 
 

@@ -147,12 +147,20 @@ def matched(name: str, x: ArrayLike, *, seed: int = 0) -> np.ndarray:
 
   "f-norm" and "f-unif" as [nielsen2024hubness] have them: n draws from N(0, 1) or U(−1, 1) for each
   coordinate, in the order of its values. Transductive: queries have to be among the rows. Equal
-  values get different draws, so that a constant coordinate becomes noise.
+  values get the mean of their draws: coordinates that are constant for many rows, such as an
+  image's margin, would otherwise all order these rows alike, and make hubs.
   """
   x = _vectors(x, "x")
-  draws = _law(name)(np.random.default_rng(seed).uniform(size=x.shape))
+  draws = np.sort(_law(name)(np.random.default_rng(seed).uniform(size=x.shape)), axis=0).T.ravel()
+  order = x.argsort(axis=0, kind="stable")
+  ranked = np.take_along_axis(x, order, axis=0).T.ravel()  # one coordinate after another
+  new = np.append(True, ranked[1:] != ranked[:-1])
+  new[:: len(x)] = True
+  first = np.flatnonzero(new)
+  size = np.diff(first, append=len(ranked))
+  means = np.repeat(np.add.reduceat(draws, first) / size, size)
   out = np.empty_like(x)
-  np.put_along_axis(out, x.argsort(axis=0, kind="stable"), np.sort(draws, axis=0), axis=0)
+  np.put_along_axis(out, order, means.reshape(x.T.shape).T, axis=0)
   return out
 
 

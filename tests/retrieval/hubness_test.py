@@ -150,6 +150,22 @@ def test_matched_marginals():
     )
 
 
+@pytest.mark.parametrize("name", ["f-norm", "f-unif"])
+def test_equal_values_get_the_mean_of_their_draws(name):
+  x = np.array([[5.0, 1, 0], [5, 2, 0], [5, 1, 3], [5, 1, 0]])
+  got = hubness.matched(name, x)
+  draws = np.sort(hubness.matched(name, np.arange(12.0).reshape(4, 3)), axis=0)
+  expected = np.stack(
+    [
+      draws[:, 0].mean() * np.ones(4),
+      np.where(x[:, 1] == 2, draws[3, 1], draws[:3, 1].mean()),
+      np.where(x[:, 2] == 3, draws[3, 2], draws[:3, 2].mean()),
+    ],
+    axis=1,
+  )
+  np.testing.assert_allclose(got, expected)
+
+
 def test_maps_take_their_constants_from_train():
   x, new = vectors(), np.array([[99.0, -99, 0, 1, 1]])
   np.testing.assert_allclose(hubness.fit_map("center", x)(x).mean(axis=0), 0, atol=1e-12)
