@@ -202,6 +202,7 @@ def run(command: Command, started: float) -> str:
     resumed = os.path.isdir(os.path.join(workdir, "checkpoints"))
     logging.info("%s:%s in %s", address, variant, workdir)
     module = experiment.load()
+    cpu.compile_sums()
     if hasattr(module, "cpu_threads"):
       cpu.limit_threads(module.cpu_threads(config))
     if hasattr(module, "cpu_devices"):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from geoemb.harness import checkpoints, errors, progress, signals, workdirs, writer
+from geoemb.harness import checkpoints, cpu, errors, progress, signals, workdirs, writer
 from geoemb.typing import Array, Key, PyTree
 
 _CALL_SECONDS = 1.0  # aim for a device call: signals, saves and the bar wait at most this long
@@ -150,7 +150,8 @@ def compile_run(
     leaves = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves((carry, key, first, n)))
     return jax.tree.unflatten(jax.tree.structure(out), leaves)
 
-  compiled = jax.jit(train_loop, donate_argnums=0).lower(carry, consts, key, zero, zero).compile()
+  loop = jax.jit(train_loop, donate_argnums=0, compiler_options=cpu.compiler_options())
+  compiled = loop.lower(carry, consts, key, zero, zero).compile()
   call = lambda carry, first, n: compiled(carry, consts, key, np.int32(first), np.int32(n))
   return call, compiled
 

@@ -50,3 +50,41 @@ def test_no_wish_changes_nothing(monkeypatch):
   assert cpu.limit_threads(None) is None
   assert "PJRT_NPROC" not in os.environ
   assert not cpu.free_threads()
+
+
+SUMS = """
+import os, sys
+from geoemb.harness import cpu
+cpu.compile_sums()
+import jax, jax.numpy as jnp
+
+def calls(options):
+  f = jax.jit(lambda x: jnp.tanh(jnp.sum(x * x, axis=-1)), compiler_options=options or None)
+  return "__ynn_fusion" in f.lower(jnp.ones((2600, 10))).compile().as_text()
+
+print(calls({}), calls(cpu.compiler_options()))
+"""
+
+
+@pytest.mark.parametrize(
+  "flags, expected",
+  [
+    ("", "False False"),
+    ("--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE", "True False"),
+  ],
+)
+def test_sums_are_compiled_unless_the_user_wants_the_library(root, flags, expected):
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root), "XLA_FLAGS": flags}
+  command = [sys.executable, "-W", "error", "-c", SUMS]
+  done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.strip() == expected
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+  monkeypatch.setattr(cpu, "_LIBRARY", "xla_no_such_option")
+  monkeypatch.setattr(cpu.metadata, "version", lambda name: "99.1")
+  monkeypatch.delenv("XLA_FLAGS", raising=False)
+  assert cpu.compiler_options.__wrapped__() == {}
+  cpu.compile_sums()
+  assert "XLA_FLAGS" not in os.environ
