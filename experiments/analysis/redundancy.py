@@ -74,9 +74,8 @@ def _shape(x) -> dict[str, jax.Array]:
 
 def run(config: Config, workdir: str) -> dict[str, float]:
   """Measures the documents' cloud, and searches with parts of the coordinates."""
-  data = vectors.twin() if config.vectors == "twin" else vectors.load(config.vectors, config.qrels)
-  if not isinstance(data, vectors.Documents):
-    raise ValueError(f"{config.vectors} must hold documents and queries, not pairs")
+  twin = config.vectors == "twin"
+  data = vectors.twin() if twin else vectors.documents(config.vectors, config.qrels)
   judged = [i for i, name in enumerate(data.query_ids) if name in data.qrels]
   c, q = _unit(data.c), _unit(data.q[judged] if judged else data.q)
 
@@ -95,7 +94,7 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     score = lambda ids: metrics.evaluate_ids(index, ids, ("ndcg@10",))["ndcg@10"].mean()
   else:
     truth = search(c, q)
-    score = lambda ids: np.mean([len(np.intersect1d(*pair)) for pair in zip(ids, truth)])
+    score = lambda ids: metrics.overlap(ids, truth).mean()
   quality = lambda stored, asked: score(search(stored, asked))
   whole, d = quality(c, q), c.shape[1]
   rng = np.random.default_rng(config.seed)

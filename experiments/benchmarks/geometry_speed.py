@@ -14,8 +14,7 @@ Departures:  those who are compared work in turns in one process, compiled and w
              SparseRiemannianAdam. All steps get the same rows, drawn beforehand.
              A peer that is not installed (extra "peers") is left out, and so are the ratios to it;
              hyperbolix needs Python 3.12.
-             By processor time a step took 0.45 ms in the ball, 0.17 ms of it without an optimizer,
-             and geoopt's 7.2 ms: a ratio of 30 would leave Adam 0.07 ms.
+             library is the same step with sums by YNNPACK, as XLA has them by default on a CPU.
 Unspecified: the points; they lie up to a distance of 2 from the origin.
 """
 
@@ -35,6 +34,7 @@ from absl import logging
 
 from geoemb import harness, manifolds
 from geoemb.graphs import sampling
+from geoemb.harness import cpu
 from geoemb.losses import ranking
 from geoemb.models import ranked
 from geoemb.optim import radam
@@ -50,7 +50,8 @@ class Config:
 
   job: str = "pairwise"  # distances of all to all, or step: one of Riemannian Adam
   charts: tuple[str, ...] = _CHARTS
-  against: str = "numpy"  # whom to divide by: geoopt; pairwise: numpy, hyperbolix; step: dense
+  # Whom to divide by: geoopt; pairwise: numpy, hyperbolix; step: dense, library.
+  against: str = "numpy"
   repeats: int = 5  # turns of each, whose median counts
   seconds: float = 0.5  # length of a turn
   n: int = 10_000  # points, or rows of the table
@@ -73,7 +74,7 @@ VARIANTS = {
   **{
     f"step_{chart}_{against}": dict(_STEP, charts=(chart,), against=against)
     for chart in ("poincare", "lorentz")
-    for against in ("dense", "geoopt")
+    for against in ("dense", "geoopt", "library")
   },
   "smoke": dict(n=64, repeats=1, seconds=0.0),
   "smoke_step": dict(_STEP, charts=("poincare",), against="dense")
@@ -96,6 +97,7 @@ TARGETS = (
       ("dense", dict(metric="ratio", note="× the dense step's speed")),
       ("geoopt", dict(metric="ratio", paper=30, note="× geoopt's sparse step's speed")),
       ("geoopt", dict(metric="microseconds")),
+      ("library", dict(metric="ratio", note="× the speed with sums by YNNPACK")),
     )
     for target in (_goal("A step of Riemannian Adam", f"step_{chart}_{variant}", **target),)
   ),
@@ -133,7 +135,9 @@ def _is_present(config: Config, known: tuple[str, ...]) -> bool:
     raise ValueError(
       f"against must be {' or '.join(known)} where the job is {config.job}, got {config.against!r}"
     )
-  if config.against not in ("numpy", "dense") and not importlib.util.find_spec(config.against):
+  if config.against not in ("numpy", "dense", "library") and not importlib.util.find_spec(
+    config.against
+  ):
     logging.warning(
       "%s is not installed (the extra 'peers'): nothing to compare with", config.against
     )
@@ -330,7 +334,7 @@ def _hyperbolix(chart: str, x: np.ndarray, y: np.ndarray) -> tuple:
 
 
 def _step(config: Config) -> dict[str, float]:
-  peers = {"dense": _dense, "geoopt": _geoopt}
+  peers = {"dense": _dense, "geoopt": _geoopt, "library": _library}
   present, (chart,) = _is_present(config, tuple(peers)), config.charts
   works = {"ours": _ours(config, chart, config.n), "small": _ours(config, chart, config.small)}
   if present:
@@ -361,11 +365,15 @@ def _batch(config: Config, ids: Array) -> sampling.Batch:
   )
 
 
-def _looped(config: Config, step: Callable, state: Any, n: int) -> Work:
+def _looped(
+  config: Config, step: Callable, state: Any, n: int, options: dict[str, str] | None = None
+) -> Work:
   """Steps in one compiled loop, as harness.fit has them."""
   ids = jnp.asarray(_ids(config, n))
   one = lambda t, state: step(state, _batch(config, ids[t % 64]))
-  loop = jax.jit(lambda state, k: jax.lax.fori_loop(0, k, one, state), donate_argnums=0)
+  options = cpu.compiler_options() if options is None else options
+  run = lambda state, k: jax.lax.fori_loop(0, k, one, state)
+  loop = jax.jit(run, donate_argnums=0, compiler_options=options)
 
   def work(steps: int) -> None:
     nonlocal state
@@ -374,11 +382,17 @@ def _looped(config: Config, step: Callable, state: Any, n: int) -> Work:
   return work
 
 
-def _ours(config: Config, chart: str, n: int) -> Work:
+def _ours(config: Config, chart: str, n: int, options: dict[str, str] | None = None) -> Work:
   m, score = ranked.model(chart, 1.0)
   tx = radam.radam(config.lr, m)
   step = ranked.step(tx, score)
-  return _looped(config, lambda s, b: step(s, b)[0], ranked.init(tx, _table(config, chart, n)), n)
+  state = ranked.init(tx, _table(config, chart, n))
+  return _looped(config, lambda s, b: step(s, b)[0], state, n, options)
+
+
+def _library(config: Config, chart: str) -> Work:
+  """Our step as XLA compiles it by default, for whom launch.py has set it otherwise too."""
+  return _ours(config, chart, config.n, {cpu.LIBRARY: "LIBRARY_FUSION_TYPE_REDUCE"})
 
 
 def _dense(config: Config, chart: str) -> Work:

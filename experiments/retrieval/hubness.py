@@ -168,9 +168,7 @@ def _load(config: Config) -> _Data:
       raise ValueError(
         f"data must be scifact, newsgroups, twin, or a .npy or .npz file, got {config.data!r}"
       )
-    own = vectors.load(config.data)
-    if not isinstance(own, vectors.Documents):
-      raise ValueError(f"{config.data} must hold documents and queries, not pairs")
+    own = vectors.documents(config.data)
     return _Data(own.c, None, own.q, None)
   encoder = sentence_encoder.load("minilm")
   parts = []

@@ -42,9 +42,7 @@ from geoemb.typing import Array, Key
 class Config:
   """Which reducers, dimensions and formats are combined, on which vectors."""
 
-  vectors: str = (
-    "scifact"  # or stsb, twin, twin_pairs, a FILE.npz or .npy: see geoemb/data/vectors.py
-  )
+  vectors: str = "scifact"  # or stsb, twin, twin_pairs, a file: see geoemb/data/vectors.py
   qrels: str = ""  # judgements of a FILE.npz of documents
   reducers: tuple[str, ...] = ("svd",)  # names of REDUCERS
   dims: tuple[int, ...] = (256, 192, 128, 64, 32, 16, 8)  # 0 is all coordinates
@@ -366,8 +364,8 @@ def _retrieval(index, first, stored, asked, by) -> dict[str, float]:
     names = ("ndcg@10", f"recall@{ids.shape[1]}")
     found = metrics.evaluate_ids(index, ids, names)
     values = {"ndcg": found[names[0]].mean(), "recall": found[names[1]].mean()}
-  both = (ids[:, : first.shape[1], None] == first[:, None]).any(axis=-1)
-  return {name: 100 * float(v) for name, v in (values | {"overlap": both.mean()}).items()}
+  values["overlap"] = metrics.overlap(ids[:, : first.shape[1]], first).mean()
+  return {name: 100 * float(v) for name, v in values.items()}
 
 
 def _spearman(score, a, b, by) -> dict[str, float]:

@@ -99,6 +99,16 @@ def load(
   return Documents(ids[0], c, ids[1], q, found)
 
 
+def documents(
+  name: str, judgements: str = "", *, root: str | os.PathLike | None = None
+) -> Documents:
+  """As `load`; a file of pairs raises ValueError too."""
+  found = load(name, judgements, root=root)
+  if not isinstance(found, Documents):
+    raise ValueError(f"{name} must hold documents and queries, not pairs")
+  return found
+
+
 def twin(n: int = 400, m: int = 40, d: int = 64, *, seed: int = 0) -> Documents:
   """Generated documents that are like an encoder's: topics, a mean, a decaying spectrum.
 

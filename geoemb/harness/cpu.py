@@ -6,7 +6,7 @@ from importlib import metadata
 
 _VARIABLES = ("PJRT_NPROC", "NPROC")  # in XLA's order
 _DEVICES = "--xla_force_host_platform_device_count"
-_LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
+LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _KNOWN = (0, 10), (0, 13)  # versions of jaxlib that know it; another may end the process for a flag
 _OURS = "GEOEMB_LIMITED_THREADS"  # the process that set the first of them, so no child mistakes it
 
@@ -68,8 +68,8 @@ def compile_sums() -> None:
   """
   flags = os.environ.get("XLA_FLAGS", "")
   version = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))
-  if _LIBRARY not in flags and _KNOWN[0] <= version < _KNOWN[1]:
-    os.environ["XLA_FLAGS"] = f"{flags} --{_LIBRARY}=".strip()
+  if LIBRARY not in flags and _KNOWN[0] <= version < _KNOWN[1]:
+    os.environ["XLA_FLAGS"] = f"{flags} --{LIBRARY}=".strip()
 
 
 @functools.cache
@@ -77,15 +77,14 @@ def compiler_options() -> dict[str, str]:
   """Options of jax.jit for steps on small rows: XLA compiles sums itself, on a CPU.
 
   By default it calls a library, YNNPACK, for every sum and product. For sums of a few numbers the
-  call takes longer than what it does, and what stands before and after cannot be fused with it. A
-  step of Riemannian Adam on 2,600 rows of 10 numbers in the ball takes 2.4 times as long with it,
-  one of LeNet's 2.6 times; large products of matrices take as long as without (jax 0.10).
+  call takes longer than what it does, and what stands before and after cannot be fused with it:
+  experiments/benchmarks/geometry_speed.py:step_poincare_library has the ratio.
   """
   import jax  # the number of threads is set before jax is needed
 
   if jax.default_backend() != "cpu":
     return {}
-  options = {_LIBRARY: ""}
+  options = {LIBRARY: ""}
   try:
     jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
   except jax.errors.JaxRuntimeError:  # a jaxlib without that option

@@ -127,6 +127,17 @@ def evaluate_ids(judged: Judged, ids: ArrayLike, measures: Sequence[str]) -> dic
   return _measure(gains, _padded(grades), measures)
 
 
+def overlap(ids: ArrayLike, truth: ArrayLike) -> np.ndarray:
+  """The share of each query's true neighbours that was found, [b]: |ids ∩ truth| / k.
+
+  Args:
+    ids: [b, m] rows that were found, each once.
+    truth: [b, k] rows of the true neighbours, each once.
+  """
+  both = np.asarray(truth)[:, :, None] == np.asarray(ids)[:, None]
+  return both.any(axis=-1).mean(axis=-1)
+
+
 def parse(name: str) -> tuple[str, int | None]:
   """The measure and its depth k: "ndcg@10" is ("ndcg", 10), and "map" is ("map", None).
 

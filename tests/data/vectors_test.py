@@ -52,6 +52,8 @@ def test_pairs(save):
   twin = vectors.twin_pairs(20, 8)
   found = vectors.load(save(a=twin.a, b=twin.b, score=twin.score))
   np.testing.assert_array_equal(found.fit, np.concatenate([twin.a, twin.b]))
+  with pytest.raises(ValueError, match="must hold documents and queries, not pairs"):
+    vectors.documents(save(a=twin.a, b=twin.b, score=twin.score))
   cosine = np.sum(twin.a * twin.b, axis=1)
   assert np.corrcoef(cosine, twin.score)[0, 1] > 0.9
 

@@ -82,7 +82,7 @@ def test_sums_are_compiled_unless_the_user_wants_the_library(root, flags, expect
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-  monkeypatch.setattr(cpu, "_LIBRARY", "xla_no_such_option")
+  monkeypatch.setattr(cpu, "LIBRARY", "xla_no_such_option")
   monkeypatch.setattr(cpu.metadata, "version", lambda name: "99.1")
   monkeypatch.delenv("XLA_FLAGS", raising=False)
   assert cpu.compiler_options.__wrapped__() == {}

@@ -88,3 +88,10 @@ def test_rankings_of_ids_are_checked():
     metrics.evaluate_ids(judged, [[0], [1]], ["mrr"])
   with pytest.raises(ValueError, match="ndcg@10 needs longer rankings than 2"):
     metrics.evaluate_ids(judged, [[0, 1]], ["ndcg@10"])
+
+
+def test_overlap_is_that_of_sets():
+  rng = np.random.default_rng(0)
+  ids, truth = (rng.permuted(np.tile(np.arange(9), (20, 1)), axis=1)[:, :k] for k in (5, 4))
+  expected = [len(set(a) & set(b)) / 4 for a, b in zip(ids.tolist(), truth.tolist())]
+  np.testing.assert_allclose(metrics.overlap(ids, truth), expected)
