@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,9 @@ from geoemb.typing import Array, Key, PyTree
 
 _CALL_SECONDS = 1.0  # aim for a device call: signals, saves and the bar wait at most this long
 _GROWTH = 16  # at most, from one call's steps to the next's, while the speed is not known yet
+_PROGRAMS = 8  # kept, for runs of the same one in this process
+
+_compiled: dict[Hashable, jax.stages.Compiled] = {}
 
 
 class Fit(NamedTuple):
@@ -139,7 +142,8 @@ def compile_run(
   """call(carry, first, n) → carry, which consumes its argument, and what was compiled.
 
   Arrays that `step` and `sample` close over become arguments here: as the constants that tracing
-  makes of them, XLA would embed and try to fold them.
+  makes of them, XLA would embed and try to fold them. So runs that differ in these arrays only
+  share one program, and it is compiled for the first.
   """
   zero = np.int32(0)
   run = _runner(step, sample, block)
@@ -151,9 +155,24 @@ def compile_run(
     return jax.tree.unflatten(jax.tree.structure(out), leaves)
 
   loop = jax.jit(train_loop, donate_argnums=0, compiler_options=cpu.compiler_options())
-  compiled = loop.lower(carry, consts, key, zero, zero).compile()
+  compiled = _compile(
+    loop.lower(carry, consts, key, zero, zero),
+    jax.tree.structure((carry, key, out)),
+    tuple(x.sharding for x in jax.tree.leaves((carry, consts, key))),
+  )
   call = lambda carry, first, n: compiled(carry, consts, key, np.int32(first), np.int32(n))
   return call, compiled
+
+
+def _compile(lowered: jax.stages.Lowered, *rest: Hashable) -> jax.stages.Compiled:
+  """The program compiled, or an earlier one of the same text, trees and shardings."""
+  which = (text := lowered.as_text()), *rest
+  compiled = _compiled.pop(which, None) or lowered.compile()
+  if "callback" not in text:  # the text does not tell one host function from another
+    _compiled[which] = compiled  # the last is the latest in use
+    if len(_compiled) > _PROGRAMS:
+      del _compiled[next(iter(_compiled))]
+  return compiled
 
 
 def _means(recent: dict[str, Any], sums: dict[str, Any], slots: int, n: int) -> dict[str, float]:

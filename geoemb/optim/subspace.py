@@ -4,7 +4,8 @@
     loss = lambda z, batch: loss_fn(expand(z), batch)
 
 The columns of P ∈ ℝ^{D×d} are random and of unit length, so a step in z is as long in θ. The least
-d at which training reaches 90 % of its full quality measures the landscape's intrinsic dimension.
+d at which training reaches 90 % of its full quality measures the landscape's intrinsic dimension;
+`least_dimension` seeks it.
 """
 
 import math
@@ -142,3 +143,39 @@ def make(
     return unravel(theta + z["scale"][whose] * project(z["z"]))
 
   return {"z": z, "scale": jnp.ones(scales, theta.dtype)}, expand
+
+
+def least_dimension(
+  reaches: Callable[[int], bool], start: int, most: int, *, resolution: float = 0.05
+) -> int | None:
+  """The least d that reaches a quality, by search.
+
+  d is doubled or halved from `start` until the outcome changes, and log d is bisected between.
+
+  Args:
+    reaches: of a d, asked once for each.
+    start: the first d.
+    most: the largest, as a rule the number of parameters.
+    resolution: the search ends where d and a smaller one that fails differ by this share of it.
+
+  Returns:
+    A d that reaches it; None if none up to `most` did.
+
+  Raises:
+    ValueError: `start` is not between 1 and `most`, or a resolution that is not positive.
+  """
+  if not 1 <= start <= most:
+    raise ValueError(f"start must be between 1 and {most}, got {start}")
+  if not resolution > 0:
+    raise ValueError(f"resolution must be positive, got {resolution}")
+  low, high, d = 0, most + 1, start  # the largest that failed, the least that did not
+  while True:
+    low, high = (low, d) if reaches(d) else (d, high)
+    if high > most:
+      if low == most:
+        return None
+      d = min(2 * low, most)
+    elif high - low <= max(1, resolution * low):
+      return high
+    else:
+      d = round(math.sqrt(low * high)) if low else high // 2

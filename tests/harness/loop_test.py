@@ -118,6 +118,31 @@ def test_closed_over_arrays_are_not_constants_of_the_program():
   assert call(carry, 0, 3).state == big[np.asarray(ids)[:, 0]].sum()
 
 
+def test_one_program_for_runs_that_differ_in_closed_over_arrays():
+  key, seen = jax.random.key(0), []
+
+  def compiled(step, n=3):
+    carry = loop.init(step, sample, jnp.zeros(n), key, block=8)
+    call, program = loop.compile_run(step, sample, carry, key, block=8)
+    return call(carry, 0, 2).state, program
+
+  def adds(x):
+    x = jnp.asarray(x)
+    return lambda state, batch: (state + x, {"loss": x})
+
+  def tells(name):
+    tell = lambda x: seen.append(name)
+    return lambda state, batch: (jax.debug.callback(tell, state[0]), (state, {"loss": state[0]}))[1]
+
+  (one, a), (two, b), (long, c) = compiled(adds(1.0)), compiled(adds(2.0)), compiled(adds(1.0), 4)
+  assert a is b and c is not a
+  assert (one[0], two[0], long[0]) == (2, 4, 2)
+  _, a = compiled(tells("a"))
+  _, b = compiled(tells("b"))
+  jax.effects_barrier()
+  assert a is not b and seen == ["a", "a", "b", "b"]  # one function is not taken for the other
+
+
 def test_means_lose_nothing_to_rounding(tmp_path):
   tenth = lambda x, _: (x, {"loss": jnp.float32(0.1), "small": jnp.float32(1e-9)})
   fit(tmp_path, tenth, jnp.zeros(()), steps=300_000, log_every=300_000)

@@ -1,7 +1,9 @@
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from scipy import linalg
 
 from geoemb.optim import subspace
@@ -91,3 +93,25 @@ def test_mistakes():
     subspace.make(jax.random.key(0), params, 13)
   with pytest.raises(ValueError, match="more than 2 scales and at most 12, got 2"):
     subspace.make(jax.random.key(0), params, 2, structure_aware=True)
+  with pytest.raises(ValueError, match="between 1 and 5, got 6"):
+    subspace.least_dimension(bool, 6, 5)
+  with pytest.raises(ValueError, match="resolution must be positive, got 0"):
+    subspace.least_dimension(bool, 3, 5, resolution=0)
+
+
+@hypothesis.given(
+  st.integers(1, 10_000), st.integers(1, 10_000), st.integers(0, 500), st.sampled_from([0.01, 0.3])
+)
+def test_least_dimension_is_found(least, start, more, resolution):
+  most, asked = max(least, start) + more, []
+  found = subspace.least_dimension(
+    lambda d: asked.append(d) or d >= least, start, most, resolution=resolution
+  )
+  assert least <= found <= max(least, (1 + resolution) * (least - 1))
+  assert len(asked) == len(set(asked)) and 1 <= min(asked) and max(asked) <= most
+
+
+def test_least_dimension_of_what_is_never_reached():
+  asked = []
+  assert subspace.least_dimension(lambda d: asked.append(d), 3, 20) is None
+  assert asked == [3, 6, 12, 20]
