@@ -85,7 +85,6 @@ _LACKING = {
 }
 # What we define otherwise, by manifold.
 _DIFFERENT = {
-  "stiefel": {"parallel_transport": "our transport is not Levi-Civita's"},
   "grassmann": {"injectivity_radius": "geomstats has π/2, which its metric makes π/√2"},
   "so": {"injectivity_radius": "geomstats has √3 π, but geodesics are shortest up to π alone"},
 }

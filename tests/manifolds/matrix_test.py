@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.linalg
 
 from geoemb import manifolds
@@ -230,3 +231,27 @@ def test_geodesics_of_frames_are_those_of_the_paper():
   near(found[3], y, 40)
   near(found[4], np.sqrt(np.sum(flat**2) + 0.5 * np.sum(a**2)), 10)
   near(found[5], short * flat, 40)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (5, 4), (4, 4), (5, 1)])
+def test_frames_are_carried_in_parallel(shape):
+  """v' = −Γ(γ', v), with Γ that of the geodesic equation [edelman1998geometry] eq. 2.41."""
+  r = rng()
+  x, far = (np.linalg.qr(r.standard_normal(shape))[0] for _ in range(2))
+  far[:, 0] *= np.linalg.det(far) * np.linalg.det(x) if shape == (4, 4) else 1
+  w = r.standard_normal(shape)
+  u, v = ask(lambda x, y, w: (stiefel.log(x, y), stiefel.tangent(x, w)), x, far, w)
+  point = quick_jit(lambda x, u, t: jax.jvp(lambda t: stiefel.exp(x, t * u), (t,), (1.0,)))
+
+  def slope(t, w):
+    with jax.enable_x64(True):
+      y, dy = map(np.asarray, point(x, u, t))
+    w = w.reshape(shape)
+    a, b = y.T @ dy, y.T @ w
+    gamma = (dy @ w.T + w @ dy.T) @ y + y @ (a @ b + b @ a + dy.T @ w + w.T @ dy)
+    return -0.5 * gamma.ravel()
+
+  end = scipy.integrate.solve_ivp(slope, (0, 1), v.ravel(), rtol=1e-9, atol=1e-10).y[:, -1]
+  moved = ask(stiefel.transport, x, far, v)
+  np.testing.assert_allclose(moved, end.reshape(shape), atol=1e-8)
+  assert np.abs(moved - v).max() > 0.1
