@@ -1,4 +1,4 @@
-"""Speed of exact search, of text encoding and of MUVERA's encodings, beside what people use.
+"""Speed of search, of text encoding and of MUVERA's encodings, beside what people use.
 
 Run:         python launch.py --config=experiments/benchmarks/retrieval_speed.py:search
 Cost:        minutes a variant; the machine should have no other work meanwhile.
@@ -7,12 +7,15 @@ Departures:  generated vectors for search, whose speed does not depend on them; 
              sentences of the STS Benchmark for the encoder. Ours and each peer take turns in one
              process, and the figures are medians over turns of the peer's time over ours.
              naive is `argsort(-queries @ table.T)` for one query after another; loop encodes a
-             document after another in numpy, bucket sums by np.add.at. faiss is of the extra
-             `search`; sentence-transformers is installed by hand, as it brings torch.
+             document after another in numpy, bucket sums by np.add.at. all looks at all boxes; the
+             boxes are those around WordNet's nouns below each noun, whose places are of
+             `graphs.caps` and not trained. faiss is of the extra `search`; sentence-transformers is
+             installed by hand, as it brings torch.
 Unspecified: none; no paper is reproduced.
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -22,22 +25,26 @@ import numpy as np
 from absl import logging
 
 from geoemb import harness
-from geoemb.data import ragged, stsb
-from geoemb.retrieval import exact, muvera
+from geoemb.boxes import box, volume
+from geoemb.data import ragged, stsb, wordnet
+from geoemb.graphs import caps
+from geoemb.retrieval import box_index, exact, muvera
 
 
 @dataclasses.dataclass
 class Config:
   """A comparison."""
 
-  job: str = "search"  # or encode, muvera
-  against: str = "faiss"  # search: faiss or naive; encode: sentence-transformers; muvera: loop
-  rows: int = 1_000_000  # search: vectors; muvera: documents
+  job: str = "search"  # or encode, muvera, boxes
+  against: str = "faiss"  # or naive; encode: sentence-transformers; muvera: loop; boxes: all
+  rows: int = 1_000_000  # search: vectors; muvera: documents; boxes: nouns, 0 for all
   dim: int = 384  # of vectors
   queries: int = 256  # search: asked together; encode: sentences, 0 for all
   k: int = 10
   encoding: tuple[int, int, int] = (20, 5, 16)  # muvera: repetitions, bits, projected
   length: int = 250  # muvera: vectors a document, on average
+  holds: str = "row"  # boxes: the ones sought hold the query, or query: it holds them
+  temperature: float = 0.02  # boxes: of the soft volume
   repeats: int = 5  # turns
   seed: int = 0
 
@@ -47,6 +54,9 @@ VARIANTS = {
   "search_naive": dict(against="naive", queries=16),
   "encode": dict(job="encode", against="sentence-transformers", queries=1000),
   "muvera": dict(job="muvera", against="loop", rows=200),
+  "boxes_above": dict(job="boxes", against="all", rows=0, dim=10),
+  "boxes_below": dict(job="boxes", against="all", rows=0, dim=10, holds="query"),
+  "smoke_boxes": dict(job="boxes", against="all", rows=300, dim=4, queries=4, repeats=1),
   "smoke": dict(against="naive", rows=500, dim=8, queries=4, repeats=1),
 }
 
@@ -58,6 +68,15 @@ TARGETS = (
   _goal("search_naive", 5, "× a sort of all scores, query by query"),
   _goal("encode", 1, "× sentence-transformers' sentences a second"),
   _goal("muvera", 10, "× a loop over documents in numpy"),
+  *(
+    harness.Target("Boxes", variant, name, note=note)
+    for variant in ("boxes_above", "boxes_below")
+    for name, note in (
+      ("ratio", "× all boxes, 82,115 × 10 dimensions, the best 10 of 256 queries"),
+      ("looked_at", "share of boxes that it looks at"),
+      ("recall_10_leaves", "of those, within the 10 best leaves"),
+    )
+  ),
 )
 
 
@@ -71,7 +90,7 @@ def run(config: Config, workdir: str) -> dict[str, float]:
   del workdir  # nothing is left but the result
   if config.job not in _JOBS:
     raise ValueError(f"job must be one of {', '.join(_JOBS)}, got {config.job!r}")
-  ours, peer, same = _JOBS[config.job](config)
+  ours, peer, same, *more = _JOBS[config.job](config)
   for _ in range(2):  # compilation, caches
     mine, theirs = ours(), peer()
   if not same(mine, theirs):
@@ -83,7 +102,8 @@ def run(config: Config, workdir: str) -> dict[str, float]:
     "ours %.4g s, %s %.4g s, ratio %.3g (%.3g–%.3g)",
     seconds[0], config.against, seconds[1], statistics.median(ratios), min(ratios), max(ratios),
   )  # fmt: skip
-  return {"ratio": statistics.median(ratios), "seconds": seconds[0], "peer_seconds": seconds[1]}
+  metrics = {"ratio": statistics.median(ratios), "seconds": seconds[0], "peer_seconds": seconds[1]}
+  return metrics | {k: v for measure in more for k, v in measure().items()}
 
 
 def _seconds(call: Callable) -> float:
@@ -165,4 +185,46 @@ def _loop(planes: np.ndarray, signs: np.ndarray, bags: ragged.Ragged) -> np.ndar
   return np.stack(found)
 
 
-_JOBS = {"search": _search, "encode": _encode, "muvera": _muvera}
+def _boxes(config: Config):
+  if config.holds not in ("row", "query"):
+    raise ValueError(f"holds must be row or query, got {config.holds!r}")
+  nouns = wordnet.load("noun")
+  n = config.rows or len(nouns.names)
+  edges = nouns.edges[(nouns.edges < n).all(axis=1)]
+  placed = caps.place(edges, n, config.dim, seed=config.seed)
+  points = placed.direction * placed.radius[:, None]
+  lower, upper = points - 0.05, points + 0.05
+  np.minimum.at(lower, edges[:, 1], points[edges[:, 0]] - 0.05)
+  np.maximum.at(upper, edges[:, 1], points[edges[:, 0]] + 0.05)
+  rows = box.Box(lower.astype(np.float32), upper.astype(np.float32))
+  some = np.random.default_rng(config.seed).choice(n, min(n, config.queries), replace=False)
+  queries = box.Box(*(x[some] for x in rows))
+  log_side = functools.partial(volume.log_soft_side, temperature=config.temperature)
+
+  def score(q, r):
+    a, b = box.Box(q[:, None, 0], q[:, None, 1]), box.Box(r[None, :, 0], r[None, :, 1])
+    a, b = (b, a) if config.holds == "row" else (a, b)
+    return volume.log_containment(a, b, log_side=log_side)
+
+  index = box_index.build(rows)
+  find = functools.partial(
+    box_index.search, index, queries, config.k, log_side=log_side, holds=config.holds
+  )
+  table, asked = np.stack(rows, axis=1), np.stack(queries, axis=1)
+
+  def more() -> dict[str, float]:
+    all_of, few = find(), find(leaves=10)
+    found = [np.isin(a, b).mean() for a, b in zip(all_of.ids, few.ids)]
+    return {
+      "looked_at": float(all_of.evaluations.mean() / n), "recall_10_leaves": float(np.mean(found))
+    }  # fmt: skip
+
+  return (
+    lambda: find().scores,
+    lambda: exact.search(asked, table, config.k, by=score).scores,
+    lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-3),  # float32; equal scores abound
+    more,
+  )
+
+
+_JOBS = {"boxes": _boxes, "search": _search, "encode": _encode, "muvera": _muvera}
