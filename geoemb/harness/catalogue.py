@@ -178,9 +178,13 @@ def _declarations(path: str, tree: ast.Module) -> Mapping[str, Any]:
 
 def is_experiment(tree: ast.Module) -> bool:
   """Whether a parsed file declares VARIANTS and get_config."""
-  names = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets
-           if isinstance(t, ast.Name)}  # fmt: skip
-  return "VARIANTS" in names and any(
+  targets = [
+    target
+    for n in tree.body
+    if isinstance(n, ast.Assign | ast.AnnAssign)
+    for target in (n.targets if isinstance(n, ast.Assign) else [n.target])
+  ]
+  return any(isinstance(t, ast.Name) and t.id == "VARIANTS" for t in targets) and any(
     isinstance(n, ast.FunctionDef) and n.name == "get_config" for n in tree.body
   )
 
