@@ -233,7 +233,7 @@ def test_geodesics_of_frames_are_those_of_the_paper():
   near(found[5], short * flat, 40)
 
 
-@pytest.mark.parametrize("shape", [(6, 3), (5, 4), (4, 4), (5, 1)])
+@pytest.mark.parametrize("shape", [(6, 3), (4, 4)])
 def test_frames_are_carried_in_parallel(shape):
   """v' = −Γ(γ', v), with Γ that of the geodesic equation [edelman1998geometry] eq. 2.41."""
   r = rng()
