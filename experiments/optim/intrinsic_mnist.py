@@ -63,17 +63,19 @@ class Config:
 
 _COLUMNS = 128  # at least, of a projection
 
-_LABELS = dict(shuffle="labels", depth=5, width=400, images=6000, epochs=100)
+_90 = dict(shares=(0.9,))
 VARIANTS = {
   "mlp": dict(),
   "lenet": dict(net="lenet", start=250),
-  "lenet_dense": dict(net="lenet", start=250, projection="dense", shares=()),
-  "lenet_sparse": dict(net="lenet", start=250, projection="sparse", shares=()),
-  "mlp_narrow": dict(width=100),
-  "mlp_wide": dict(width=400),
-  "mlp_pixels": dict(shuffle="pixels"),
-  "lenet_pixels": dict(net="lenet", shuffle="pixels", start=800),
-  "mlp_labels": dict(_LABELS, start=60_000, shares=(0.9,), resolution=0.1),
+  "lenet_dense": dict(_90, net="lenet", start=250, projection="dense"),
+  "lenet_sparse": dict(_90, net="lenet", start=250, projection="sparse"),
+  "mlp_narrow": dict(_90, width=100),
+  "mlp_wide": dict(_90, width=400),
+  "mlp_pixels": dict(_90, shuffle="pixels"),
+  "lenet_pixels": dict(_90, net="lenet", shuffle="pixels", start=800),
+  "mlp_labels": dict(
+    _90, shuffle="labels", depth=5, width=400, images=6000, epochs=100, start=60_000, resolution=0.1
+  ),
   "smoke": dict(
     data="twin", net="lenet", start=100, most=200, epochs=20, batch_size=20, lr_subspace=0.1,
     resolution=1,
