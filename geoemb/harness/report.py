@@ -11,7 +11,9 @@ from geoemb.harness import catalogue, errors, results, targets
 BEGIN = "<!-- report: from here on written by `python launch.py --report` -->"
 END = "<!-- report: end -->"
 _COLUMNS = 8  # at most, of a table of variants against metrics
-_WORST = ("off", "missed", "partial", "stale", "not run", "recorded", "met", "reproduced")
+_WORST = (
+  "off", "missed", "partial", "stale", "not run", "no value", "recorded", "met", "reproduced"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Row:
   target: targets.Target
   values: Sequence[float]  # one a seed
   status: str
-  runs: Sequence[Mapping[str, Any]]
+  runs: Sequence[Mapping[str, Any]]  # with a value; one may have none, such as of what it sought
+  of: int  # runs in all
 
 
 def rows(experiment: catalogue.Experiment) -> list[Row]:
@@ -30,14 +33,17 @@ def rows(experiment: catalogue.Experiment) -> list[Row]:
   found = []
   for target in experiment.targets:
     fresh, stale = results.split_stale(experiment, target.variant, runs)
-    used = [r for r in fresh or stale if target.metric in r["metrics"]]
+    known = fresh or stale
+    used = [r for r in known if target.metric in r["metrics"]]
     values = [r["metrics"][target.metric] for r in used]
     status = target.status(values)
     if used and not fresh:
       status = "stale"
     elif reasons := sorted({r["partial"] for r in used if r.get("partial")}):
       status = f"partial: {'; '.join(reasons)}"
-    found.append(Row(target, values, status, used))
+    elif known and not used:
+      status = "no value"
+    found.append(Row(target, values, status, used, len(known)))
   return found
 
 
@@ -96,7 +102,12 @@ def _ours(row: Row) -> str:
   if not row.values:
     return "–"
   what = "run" if row.target.goal else "seed"  # a benchmark's run has repeats and seeds inside
-  return f"{_mean(row)} ({len(row.values)} {what}{'s' if len(row.values) > 1 else ''})"
+  return f"{_mean(row)} ({_count(row)} {what}{'s' if row.of > 1 else ''})"
+
+
+def _count(row: Row) -> str:
+  n = len(row.values)
+  return str(n) if n == row.of else f"{n} of {row.of}"
 
 
 def _duration(seconds: float) -> str:
@@ -183,7 +194,9 @@ def _wide(
 
   def cell(name: str, column: str) -> str:
     row = found.get((name, column))
-    return "" if row is None else _mean(row) if row.values else "–"
+    if row is None or not row.values:
+      return "" if row is None else "–"
+    return _mean(row) + (f" ({_count(row)})" if len(row.values) < row.of else "")
 
   def about(name: str) -> list[str]:
     own = [row for place, row in found.items() if place[0] == name]

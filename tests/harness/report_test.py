@@ -66,7 +66,7 @@ def run(clone, toy, name="run", seed=0, variant="dim5", value=0.82, **changes):
   result = {
     "experiment": "experiments/family/toy.py",
     "variant": variant,
-    "metrics": {"map": value, "rank": value},
+    "metrics": {} if value is None else {"map": value, "rank": value},
     "config": catalogue.plain(toy.config(variant)) | {"seed": seed} | changes,
     "device": {"platform": "gpu", "kind": "A GPU", "count": 1},
     "cpus": 4,
@@ -158,6 +158,18 @@ def test_pages_are_built_from_the_records_alone(clone, toy):
   index = (clone / "experiments" / "README.md").read_text()
   assert "[toy](family/toy.py)" in index
   assert "1 reproduced, 2 not run, 1 missed" in index
+
+
+def test_runs_that_do_not_have_what_they_sought(clone, toy):
+  root, status = str(clone), lambda: report.rows(toy)[0].status
+  results.record(toy, "dim5", run(clone, toy, "a", 0, value=None), root)
+  assert status() == "no value"
+  for seed, value in ((1, 0.82), (2, 0.83)):
+    results.record(toy, "dim5", run(clone, toy, f"b{seed}", seed, value=value), root)
+  assert status() == "reproduced"
+  report.write(root)
+  page = (clone / "experiments" / "family" / "README.md").read_text()
+  assert "| 0.8250 ± 0.0071 (2 of 3 seeds) |" in page
 
 
 def test_rows_without_a_figure_stand_side_by_side(clone):
