@@ -193,8 +193,8 @@ def test_rows_without_a_figure_stand_side_by_side(clone):
   assert page.count("| dim5 | map | 0.823 |") == 1  # what is held against a figure has its line
   for line in (
     "| row | rank | ndcg | status | seeds | training time, device |",
-    "| dim10 | 4 ± 1.414 | – | recorded; not run | 2 | 90.5 s, A GPU |",
-    "| less | 0.2 | – | partial: one pass of ten; not run | 1 | 90 s, A GPU |",
+    "| dim10 | 4 ± 1.414 | – | recorded; no value | 2 | 90.5 s, A GPU |",
+    "| less | 0.2 | – | partial: one pass of ten; no value | 1 | 90 s, A GPU |",
     "| smoke | – | – | not run | 0 | – |",
     "| row | map | rank | status | seeds | training time, device |",
     "| cat | 0.2 | 0.2 | partial: one pass of ten | 1 | 90 s, A GPU |",
