@@ -140,15 +140,11 @@ def _encode(encoding, x, bag, n, documents=False, fill_empty=False):
 def _nearest(bucket, bag, n, k):
   """The first vector of a bag whose signs differ least from a bucket's, [n, r, 2ᵏ] int32."""
   t, r = bucket.shape
-  # The least of t · differences + place has both. Differences of none are places alone, and one
-  # more bit may differ at a time: k steps, where all pairs of buckets or vectors would be many.
-  place = jnp.broadcast_to(jnp.arange(t, dtype=jnp.int32)[:, None], (t, r))
-  least = jnp.full((n, r, 2**k), (k + 1) * t, jnp.int32)
-  least = least.at[bag[:, None], jnp.arange(r), bucket].min(place, mode="drop")
-  for bit in range(k):
-    pairs = least.reshape(n, r, -1, 2, 1 << bit)
-    least = jnp.minimum(pairs, jnp.flip(pairs, axis=-2) + t).reshape(n, r, 2**k)
-  return least % t
+  differ = jax.lax.population_count(bucket[..., None] ^ jnp.arange(2**k, dtype=jnp.int32))
+  # The least of t · differences + place has both: minima are much faster than argmin.
+  both = differ * t + jnp.arange(t, dtype=jnp.int32)[:, None, None]
+  most = jnp.full((n, r, 2**k), (k + 1) * t, jnp.int32)
+  return most.at[bag].min(both, mode="drop") % t
 
 
 def _finish(encoding, blocks):
