@@ -4,12 +4,13 @@ Run:         python launch.py --config=experiments/optim/intrinsic_mnist.py:mlp
 Cost:        some 20 trainings of half a minute or more on a CPU core; see the table.
 Departures:  d_int90 is the least d whose accuracy is 90 % of that of direct training, and d_int100
              the least whose accuracy differs from it by chance only: by two standard errors of the
-             difference of two shares of the judged images. That varies widely, as the paper warns,
-             and may not be found. d_acc90 is the least whose accuracy is 0.9; the authors' plots
-             find their figures for MNIST so, and 525 to 575 by the other rule where they report
-             750. Each is sought to `resolution`, where the paper trains with every d of a grid.
-             Adam for `epochs` passes, with a fixed learning rate. Fastfood projections, where the
-             paper has dense ones for small networks, but where rows tell.
+             difference of two shares of the judged images. That varies widely between seeds, and
+             may not be found. d_acc90 is the least whose accuracy is 0.9; the authors' plots find
+             their figures for MNIST so, and 525 to 575 by the other rule where they report 750.
+             Each is sought to `resolution`, where the paper trains with every d of a grid. Adam
+             for `epochs` passes; the learning rate of z is √(D/d) times that of the direct
+             training. Fastfood projections, where the paper has dense ones for small networks,
+             except in the rows with the names of others.
              Labels are shuffled among 6,000 images, the paper's smallest share, and it is the
              accuracy on these that counts, as there. The paper trains for 500 passes.
 Unspecified: the optimizer's settings and the number of passes behind Table 1; ours stand in Config.

@@ -118,7 +118,29 @@ def log_containment(
     log_side: one of this module's, with its temperature bound.
     meet: `box.intersection`, or `box.gumbel_intersection` with its temperature bound.
   """
-  part = log_side(boxes.side(meet(a, b))) - log_side(boxes.side(b))
+  return log_containment_bound(a, b, boxes.side(b), log_side=log_side, meet=meet)
+
+
+def log_containment_bound(
+  a: Box,
+  b: Box,
+  least: Array,
+  *,
+  log_side: Callable[[Array], Array],
+  meet: Callable[[Box, Box], Box] = boxes.intersection,
+) -> Array:
+  """A number that log P(A|C) exceeds for no C in b whose sides are at least `least`, [...].
+
+  What b shares with a is no smaller than what C does, in each dimension.
+
+  Args:
+    a: [..., d].
+    b: [..., d] around the boxes C.
+    least: [..., d].
+    log_side: as in `log_containment`.
+    meet: as in `log_containment`.
+  """
+  part = log_side(boxes.side(meet(a, b))) - log_side(least)
   most = float(jnp.finfo(part.dtype).max)
   part = numerics.clip_through(part, -most, 0.0)
   return numerics.finite(jnp.sum(part, axis=-1))

@@ -178,13 +178,10 @@ def _declarations(path: str, tree: ast.Module) -> Mapping[str, Any]:
 
 def is_experiment(tree: ast.Module) -> bool:
   """Whether a parsed file declares VARIANTS and get_config."""
-  targets = [
-    target
-    for n in tree.body
-    if isinstance(n, ast.Assign | ast.AnnAssign)
-    for target in (n.targets if isinstance(n, ast.Assign) else [n.target])
-  ]
-  return any(isinstance(t, ast.Name) and t.id == "VARIANTS" for t in targets) and any(
+  assigned = [n for n in tree.body if isinstance(n, ast.Assign | ast.AnnAssign)]
+  names = {x.id for n in assigned for x in ast.walk(n) if isinstance(x, ast.Name)
+           and isinstance(x.ctx, ast.Store)}  # fmt: skip
+  return "VARIANTS" in names and any(
     isinstance(n, ast.FunctionDef) and n.name == "get_config" for n in tree.body
   )
 

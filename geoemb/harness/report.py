@@ -78,10 +78,12 @@ def _differences(experiment: catalogue.Experiment, variant: str) -> dict[str, An
 def _number(x: float, like: float | None = None) -> str:
   """As many decimals as the paper gives and one more, at least 3; else 4 significant digits.
 
-  Two significant digits where those decimals would round the number away.
+  No decimals from 10,000 on, and two significant digits where those decimals would round the number
+  away.
   """
   if like is None:
-    return f"{x:,.0f}" if float(x).is_integer() and abs(x) < 1e12 else f"{x:.4g}"
+    whole = float(x).is_integer() or abs(x) >= 1e4
+    return f"{x:,.0f}" if whole and abs(x) < 1e12 else f"{x:.4g}"
   decimals = len(repr(float(like)).partition(".")[2]) if float(like) != int(like) else 0
   text = f"{x:.{max(decimals + 1, 3 if abs(like) < 10 else 2)}f}"
   return f"{x:.2g}" if x and float(text) == 0 else text
@@ -194,8 +196,10 @@ def _wide(
 
   def cell(name: str, column: str) -> str:
     row = found.get((name, column))
-    if row is None or not row.values:
-      return "" if row is None else "–"
+    if row is None:
+      return ""
+    if not row.values:
+      return "–"
     return _mean(row) + (f" ({_count(row)})" if len(row.values) < row.of else "")
 
   def about(name: str) -> list[str]:

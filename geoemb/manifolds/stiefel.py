@@ -195,12 +195,13 @@ def _turned(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array]:
 
   def add(total_term: tuple, k: Array) -> tuple[tuple, None]:
     total, term = total_term
-    term = jax.tree.map(lambda t, x: jnp.where(k == 1, t, x), total, term)
     term = jax.tree.map(lambda x: x * (-0.5 / _PARTS) / k, bracket(*term))
     return (jax.tree.map(jnp.add, total, term), term), None
 
-  k = jnp.tile(jnp.arange(1, _TERMS + 1, dtype=c.dtype), _PARTS)
-  return jax.lax.scan(add, ((c, d), (c, d)), k)[0][0]
+  def part(w: tuple, _: None) -> tuple[tuple, None]:
+    return jax.lax.scan(add, (w, w), jnp.arange(1, _TERMS + 1, dtype=c.dtype))[0][0], None
+
+  return jax.lax.scan(part, (c, d), length=_PARTS)[0]
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:

@@ -8,8 +8,8 @@
 A leaf is a few boxes that are alike, as points in ℝ²ᵈ, with the smallest box around them and their
 least sides. These bound how well any of them can do, so that a search goes through leaves from the
 best bound down, and stops where none can beat what it has: it is exact, and in many dimensions may
-have to see most leaves. With `leaves` it ends earlier. The tree is that of [bentley1975kdtree], the
-bounds are those of [guttman1984rtree] for volumes of every kind, hard or smooth.
+have to see most leaves. With `leaves` it ends earlier. The tree is that of [bentley1975kdtree],
+boxes around boxes are those of [guttman1984rtree]; the bounds hold for volumes hard and smooth.
 """
 
 import dataclasses
@@ -18,10 +18,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from geoemb import numerics
 from geoemb.boxes import box as boxes
 from geoemb.boxes import volume
 from geoemb.boxes.box import Box
@@ -179,16 +177,11 @@ def _scores(log_side, meet, up, queries, rows, least, u, v) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _containment(log_side, meet, up, query: Box, row: Box, least: Array | None) -> Array:
-  """`volume.log_containment`, [p], or its bound by the smallest box around a leaf's rows.
-
-  What such a box shares with a query is no smaller than what a row does, in each dimension, and no
-  row has a side shorter than `least`.
-  """
-  if up or least is None:
-    a, b = (row, query) if up else (query, row)
-    return volume.log_containment(a, b, log_side=log_side, meet=meet)
-  part = log_side(boxes.side(meet(query, row))) - log_side(least)
-  return numerics.finite(jnp.sum(jnp.minimum(part, 0), axis=-1))
+  """How much of one is in the other, [p]; with `least` a bound for rows in the box `row`."""
+  if up:  # more of a query is in a larger box
+    return volume.log_containment(row, query, log_side=log_side, meet=meet)
+  least = boxes.side(row) if least is None else least
+  return volume.log_containment_bound(query, row, least, log_side=log_side, meet=meet)
 
 
 def _leaves(points: np.ndarray, leaf: int) -> tuple[np.ndarray, np.ndarray]:
