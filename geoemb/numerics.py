@@ -42,9 +42,21 @@ def dot(x: Array, y: Array) -> Array:
   return jnp.sum(x * y, axis=-1)
 
 
+def matmul(x: Array, *others: Array) -> Array:
+  """The product of matrices, and as jnp.matmul of vectors, never in TF32 or bfloat16."""
+  for y in others:
+    x = jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
+  return x
+
+
+def einsum(subscripts: str, *operands: Array) -> Array:
+  """As jnp.einsum, never in TF32 or bfloat16, which accelerators otherwise use for float32."""
+  return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST)
+
+
 def dots(x: Array, y: Array) -> Array:
   """Inner products of x [..., n, d] with y [..., m, d], [..., n, m], never in TF32 or bfloat16."""
-  return jnp.einsum("...nd,...md->...nm", x, y, precision=jax.lax.Precision.HIGHEST)
+  return einsum("...nd,...md->...nm", x, y)
 
 
 def bound(x: Array, limit: Scalar) -> Array:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import figure
 
-from geoemb import harness
+from geoemb import harness, numerics
 from geoemb.retrieval import cyclic_polytope, free_embedding
 from geoemb.typing import Array
 
@@ -107,7 +107,7 @@ def _scores(q: Array, x: Array, dtype: str) -> Array:
   """Scores of vectors stored in a dtype."""
   wide = "float32" if dtype == "bfloat16" else dtype
   q, x = (v.astype(dtype).astype(wide) for v in (q, x))
-  return q @ x.T
+  return numerics.dots(q, x)
 
 
 def _draw(config: Config, least: list[float], metrics: dict[str, float], stem: str) -> None:

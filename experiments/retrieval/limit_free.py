@@ -26,7 +26,7 @@ import numpy as np
 from absl import logging
 from matplotlib import figure
 
-from geoemb import harness, manifolds
+from geoemb import harness, manifolds, numerics
 from geoemb.harness import writer as metrics
 from geoemb.retrieval import cyclic_polytope, free_embedding
 from geoemb.typing import Array, Key
@@ -176,8 +176,7 @@ def _model(config: Config, d: int, count: Array) -> free_embedding.Model:
   if config.geometry == "maxsim":
     return free_embedding.unit(d, lr, vectors=config.vectors)
   if config.geometry == "sphere":
-    dot = lambda q, x: q @ x.T
-    return free_embedding.on_manifold(manifolds.make("sphere"), d - 1, lr, score=dot)
+    return free_embedding.on_manifold(manifolds.make("sphere"), d - 1, lr, score=numerics.dots)
   if config.geometry != "unit":
     return free_embedding.on_manifold(manifolds.make(config.geometry), d, lr, scale=d**-0.5)
   model = free_embedding.unit(d, lr)

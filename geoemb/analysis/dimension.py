@@ -32,7 +32,7 @@ def neighbor_distances(x: Array, k: int) -> Array:
   more = min(k + 8, n)
 
   def one(x_i):
-    score = square - 2 * jnp.matmul(x, x_i, precision=jax.lax.Precision.HIGHEST)
+    score = square - 2 * numerics.matmul(x, x_i)
     _, ids = jax.lax.top_k(-score, more)
     d = numerics.safe_norm(x[ids] - x_i)
     return jnp.sort(jnp.where(d > 0, d, jnp.inf))[:k]

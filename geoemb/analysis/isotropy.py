@@ -4,18 +4,16 @@
 rotation's but the mean vector's: it is 0 for a centred cloud, however flat that is.
 """
 
-import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.typing import Array
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def variances(x: Array, *, center: bool = True) -> Array:
   """Along the principal directions of x [n, d], the largest first, [d]."""
   x = x - jnp.mean(x, axis=0) if center else x
-  values = jnp.linalg.eigvalsh(jnp.matmul(x.T, x, precision=_HIGHEST) / x.shape[0])
+  values = jnp.linalg.eigvalsh(numerics.matmul(x.T, x) / x.shape[0])
   return jnp.maximum(values[::-1], 0)
 
 
@@ -45,4 +43,4 @@ def mean_cosine(x: Array) -> Array:
   n = x.shape[0]
   x = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
   total = jnp.sum(x, axis=0)
-  return (jnp.dot(total, total, precision=_HIGHEST) - n) / (n * (n - 1))
+  return (numerics.dot(total, total) - n) / (n * (n - 1))

@@ -54,7 +54,7 @@ def _sums(coefficients: np.ndarray, *axes: Array) -> tuple[Array, ...]:
   letters = "jk"[: len(axes)]
   spec = f"{','.join('...' + l for l in letters)},m{letters}->...m"
   coefficients = jnp.asarray(coefficients, axes[0].dtype)
-  sums = jnp.einsum(spec, *axes, coefficients, precision=jax.lax.Precision.HIGHEST)
+  sums = numerics.einsum(spec, *axes, coefficients)
   return tuple(sums[..., m] for m in range(coefficients.shape[0]))
 
 

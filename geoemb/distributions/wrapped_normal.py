@@ -116,7 +116,7 @@ def _stretch(scale: Array, z: Array, tril: bool) -> Array:
   """The vectors L z, [..., d]."""
   if not tril:
     return scale * z
-  return jnp.einsum("...ij,...j->...i", jnp.tril(scale), z, precision=jax.lax.Precision.HIGHEST)
+  return numerics.einsum("...ij,...j->...i", jnp.tril(scale), z)
 
 
 def _shrink(scale: Array, w: Array, tril: bool) -> Array:

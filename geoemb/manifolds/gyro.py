@@ -79,4 +79,4 @@ def matvec(m: Manifold, w: Array, x: Array) -> Array:
 
   On a manifold whose points have as many coordinates as its dimension.
   """
-  return m.exp0(jnp.einsum("kd,...d->...k", w, m.log0(x), precision="highest"))
+  return m.exp0(numerics.einsum("kd,...d->...k", w, m.log0(x)))

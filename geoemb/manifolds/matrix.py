@@ -20,11 +20,7 @@ from geoemb.typing import Array, Scalar
 LONGEST = 1024.0
 
 
-def mm(x: Array, *others: Array) -> Array:
-  """The product of matrices, [..., n, p]."""
-  for y in others:
-    x = jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
-  return x
+mm = numerics.matmul
 
 
 def tr(x: Array) -> Array:

@@ -71,7 +71,7 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
     moved = fixed.proj(x)
     here = jax.lax.stop_gradient(moved)
     turn = (moved - here) - fixed.tangent(here, moved - here)
-    return jnp.tensordot(w, m.log(on, y), 1) + (x - on) + turn
+    return numerics.einsum("n,n...->...", w, m.log(on, y)) + (x - on) + turn
 
   def inverse(linear, b: Array) -> Array:
     size = b.size
@@ -102,7 +102,7 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
     first = _Step(start, jnp.asarray(jnp.inf, y.dtype), jnp.asarray(True), jnp.int32(0))
     return jax.lax.while_loop(go, better, first).x
 
-  start = m.exp(y[0], jnp.tensordot(w, m.log(y[0], y), 1))
+  start = m.exp(y[0], numerics.einsum("n,n...->...", w, m.log(y[0], y)))
   return jax.lax.custom_root(pull, jax.lax.stop_gradient(start), solve, inverse)
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from geoemb import numerics
 from geoemb.typing import Array, Key, PyTree
 
 Projection = Literal["dense", "sparse", "fastfood"]
@@ -42,7 +43,7 @@ def hadamard(x: Array) -> Array:
   for i, k in enumerate(parts):
     axis = i - len(parts)
     y = jnp.moveaxis(y, axis, -1)
-    y = jnp.matmul(y, _matrix(k, x.dtype), precision="highest")
+    y = numerics.matmul(y, _matrix(k, x.dtype))
     y = jnp.moveaxis(y, -1, axis)
   return y.reshape(x.shape)
 
@@ -59,7 +60,7 @@ def dense(key: Key, n: int, d: int, dtype: jnp.dtype = jnp.float32) -> Callable[
   """Z [d] → P z [n] for Gaussian columns; P is kept, n d numbers."""
   p = jax.random.normal(key, (n, d), dtype)
   p = p / jnp.linalg.norm(p, axis=0)
-  return lambda z: jnp.matmul(p, z, precision="highest")
+  return lambda z: numerics.matmul(p, z)
 
 
 def sparse(key: Key, n: int, d: int, dtype: jnp.dtype = jnp.float32) -> Callable[[Array], Array]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.reduction import reducer
 from geoemb.typing import Array, ArrayLike, Key
 
@@ -23,7 +24,8 @@ class Encoder(NamedTuple):
 
   def transform(self, x: Array) -> Array:
     """Vectors [..., d] in fewer coordinates, [..., dim]."""
-    return jax.nn.relu(jnp.asarray(x) @ self.hidden + self.bias) @ self.out + self.shift
+    hidden = jax.nn.relu(numerics.matmul(jnp.asarray(x), self.hidden) + self.bias)
+    return numerics.matmul(hidden, self.out) + self.shift
 
 
 def fit(

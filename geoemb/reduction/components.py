@@ -40,7 +40,7 @@ def check(m: Manifold, x: Array, k: int) -> None:
 
 def points(m: Manifold, components: Components, a: Array) -> Array:
   """The points at coordinates a [..., k], [..., point]: exp at the mean."""
-  v = jnp.einsum("...k,kd->...d", a, components.directions, precision=jax.lax.Precision.HIGHEST)
+  v = numerics.einsum("...k,kd->...d", a, components.directions)
   return m.exp(components.mean, v)
 
 
@@ -85,7 +85,7 @@ def nested(
   tol = numerics.eps(a.dtype) ** 0.5
 
   def step(q: Array, j: Array) -> tuple[Array, Array]:
-    rest = lambda u: u - (numerics.dots(u[..., None, :], q) @ q)[..., 0, :]
+    rest = lambda u: u - numerics.matmul(numerics.dots(u[..., None, :], q), q)[..., 0, :]
     place = lambda u: q.at[j].set(numerics.unit(rest(u)))
     _, axes = spread(rest(a))
     start = numerics.unit(rest(axes[-1]))

@@ -23,8 +23,8 @@ from geoemb.typing import Array
 
 def _parts(z: Array, q: Array) -> tuple[Array, Array]:
   """Of z [..., d]: its parts along q [k, d], [..., k], and the rest, [..., d]."""
-  t = jnp.einsum("...d,kd->...k", z, q, precision="highest")
-  return t, z - jnp.einsum("...k,kd->...d", t, q, precision="highest")
+  t = numerics.einsum("...d,kd->...k", z, q)
+  return t, z - numerics.einsum("...k,kd->...d", t, q)
 
 
 def fit(m: Manifold, x: Array, k: int) -> Components:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.losses import ranking
 from geoemb.manifolds import Manifold
 from geoemb.reduction import linear, reducer
@@ -72,5 +73,5 @@ def fit(
 
 
 def _points(m: Manifold, w: Array, x: Array) -> Array:
-  v = x @ w
+  v = numerics.matmul(x, w)
   return m.proj(m.exp0(v))

@@ -29,8 +29,8 @@ _BLOCK = 256  # rows of distances at a time
 
 def _project(z: Array, p: Array, count: Array, c: Array) -> Array:
   """The y above, [..., k], of z [..., d], for the first `count` of p [k, d]; the others are 0."""
-  t = jnp.einsum("...d,kd->...k", z, p, precision="highest")
-  w = z - jnp.einsum("...k,kd->...d", t, p, precision="highest")
+  t = numerics.einsum("...d,kd->...k", z, p)
+  w = z - numerics.einsum("...k,kd->...d", t, p)
   ww, s = c * numerics.dot(w, w), jnp.sqrt(c) * jnp.sum(t, axis=-1)
   tt = c * numerics.dot(t, t)
   time = jnp.sqrt(1 + tt + ww)

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.reduction import reducer
 from geoemb.typing import Array, ArrayLike, Key
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Linear(NamedTuple):
@@ -24,7 +23,7 @@ class Linear(NamedTuple):
 
   def transform(self, x: Array) -> Array:
     """Vectors [..., d] in fewer coordinates, [..., dim]."""
-    return jnp.matmul(jnp.asarray(x) - self.mean, self.weight, precision=_HIGHEST)
+    return numerics.matmul(jnp.asarray(x) - self.mean, self.weight)
 
   def first(self, dim: int) -> "Linear":
     """The reducer to the first `dim` of the coordinates."""

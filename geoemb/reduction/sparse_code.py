@@ -41,10 +41,10 @@ class SparseCode:
 
   def decode(self, z: Array) -> Array:
     """Vectors [..., d] of codes [..., h]."""
-    return z @ self.weight.T + self.shift
+    return numerics.matmul(z, self.weight.T) + self.shift
 
   def _before(self, x):
-    return (jnp.asarray(x) - self.shift) @ self.weight + self.bias
+    return numerics.matmul(jnp.asarray(x) - self.shift, self.weight) + self.bias
 
 
 def top_k(a: Array, k: int) -> Array:

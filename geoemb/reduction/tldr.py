@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from geoemb import numerics
 from geoemb.reduction import linear, reducer
 from geoemb.typing import Array, ArrayLike, Key
 
@@ -41,7 +42,8 @@ class Encoder(NamedTuple):
 
   def transform(self, x: Array) -> Array:
     """Vectors [..., d] in fewer coordinates, [..., dim]."""
-    return jax.nn.relu((jnp.asarray(x) @ self.hidden - self.mean) / self.std) @ self.out
+    hidden = (numerics.matmul(jnp.asarray(x), self.hidden) - self.mean) / self.std
+    return numerics.matmul(jax.nn.relu(hidden), self.out)
 
 
 def fit(
@@ -103,7 +105,7 @@ def fit(
   )
   if not hidden:
     return linear.Linear(jnp.zeros_like(x[0]), encoder["out"])
-  h = x @ encoder["hidden"]
+  h = numerics.matmul(x, encoder["hidden"])
   std = jnp.sqrt(jnp.var(h, axis=0) + _EPSILON)
   return Encoder(jnp.mean(h, axis=0), std, encoder["hidden"], encoder["out"])
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from geoemb import numerics
 from geoemb.manifolds import base
 from geoemb.retrieval import intervals
 from geoemb.typing import Array, ArrayLike
@@ -216,7 +217,7 @@ def _on_device(queries, table, unit, allow, best, progress):
 def _merge(queries, block, ids, held):
   """The best of the held [b, k] and of a block; equal scores keep the order of their rows."""
   k = held[0].shape[1]
-  scores = jnp.matmul(queries, block.T, precision=jax.lax.Precision.HIGHEST)
+  scores = numerics.dots(queries, block)
   scores = jnp.where(ids >= 0, scores, -jnp.inf)
   top, at = jax.lax.top_k(scores, k)
   scores = jnp.concatenate([held[0], top], axis=1)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from geoemb import numerics
 from geoemb.boxes import box as boxes
 from geoemb.boxes import volume
 from geoemb.losses import relevance
@@ -84,7 +85,7 @@ def unit(dim: int, learning_rate: float, *, vectors: int = 1) -> Model:
   def score(params: tuple[Array, Array]) -> Array:
     q, x = params
     if vectors == 1:
-      return q @ x.T
+      return numerics.dots(q, x)
     return jax.vmap(jax.vmap(maxsim.maxsim, (None, 0)), (0, None))(q, x)
 
   return Model(init, score, _adam(learning_rate), unit)

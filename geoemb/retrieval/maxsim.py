@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from geoemb import numerics
 from geoemb.data import ragged
 from geoemb.typing import Array, ArrayLike
 
@@ -27,7 +28,7 @@ def maxsim(query: Array, document: Array, mask: Array | None = None) -> Array:
     document: [t, d].
     mask: [t] bool, which of its rows there are, at least one.
   """
-  products = jnp.matmul(query, document.T, precision=jax.lax.Precision.HIGHEST)
+  products = numerics.dots(query, document)
   if mask is not None:
     products = jnp.where(mask, products, -jnp.inf)
   return products.max(axis=-1).sum()
@@ -74,7 +75,7 @@ def scores(
 def _block(vectors, owner, x, mask, *, q):
   """[q, b] scores of all queries with documents x [b, t, d]."""
   b, t, d = x.shape
-  products = jnp.matmul(vectors, x.reshape(b * t, d).T, precision=jax.lax.Precision.HIGHEST)
+  products = numerics.dots(vectors, x.reshape(b * t, d))
   products = jnp.where(mask, products.reshape(-1, b, t), -jnp.inf)
   return jax.ops.segment_sum(products.max(axis=-1), owner, q, indices_are_sorted=True)
 

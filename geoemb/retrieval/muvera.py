@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from geoemb import numerics
 from geoemb.data import ragged
 from geoemb.typing import Array, Key
 
@@ -119,7 +120,7 @@ def _encode(encoding, x, bag, n, documents=False, fill_empty=False):
   r, d, k = encoding.planes.shape
   both = encoding.planes if encoding.signs is None else jnp.c_[encoding.planes, encoding.signs]
   flat = jnp.swapaxes(both, 0, 1).reshape(d, -1)  # one product for all repetitions
-  product = jnp.matmul(x, flat, precision="highest").reshape(len(x), r, -1)
+  product = numerics.matmul(x, flat).reshape(len(x), r, -1)
   powers = 1 << jnp.arange(k, dtype=jnp.int32)
   bucket = jnp.sum(jnp.where(product[..., :k] > 0, powers, 0), axis=-1)  # [t, r]
   y = jnp.broadcast_to(x[:, None], (len(x), r, d)) if encoding.signs is None else product[..., k:]

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from geoemb import numerics
 from geoemb.manifolds import base
 from geoemb.retrieval import intervals
 from geoemb.typing import ArrayLike
@@ -298,7 +299,7 @@ def _count_on_device(scores, targets, hidden, us, ranks, block, tell):
 def _counts(arrays, u, v, hidden):
   """Nodes whose scores lie wholly below that of target v, and those not wholly above it, [b, p]."""
   query, key, reach, size = arrays
-  low = jnp.matmul(query[u], key, precision=jax.lax.Precision.HIGHEST)
+  low = numerics.matmul(query[u], key)
   rows = jnp.arange(len(u))[:, None]
   v_low = low.at[rows, v].get(mode="fill", fill_value=-jnp.inf)
   v_high = v_low + reach[u, None] * size.at[v].get(mode="fill", fill_value=0)
