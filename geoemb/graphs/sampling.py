@@ -129,9 +129,11 @@ class Batch(NamedTuple):
 def split(rows: PyTree, batch: Batch) -> tuple[PyTree, PyTree, PyTree]:
   """Rows [2 b + g k, ...] gathered at `batch.ids` as u, v [g, s, ...] and negatives [g, k, ...]."""
   b, (g, s, k) = len(batch.u), batch.known.shape
-  cut = lambda x, i, j, n: x[i:j].reshape(g, n, *x.shape[1:])
-  places = ((0, b, s), (b, 2 * b, s), (2 * b, None, k))
-  return tuple(jax.tree.map(lambda x, p=p: cut(x, *p), rows) for p in places)
+  leaves, treedef = jax.tree.flatten(rows)
+  # The gradient of a split is one concatenation; those of slices are padded to length and added.
+  parts = zip(*(jax.lax.split(x, (b, b, len(x) - 2 * b)) for x in leaves))
+  grouped = lambda n, part: [x.reshape(g, n, *x.shape[1:]) for x in part]
+  return tuple(jax.tree.unflatten(treedef, grouped(n, part)) for n, part in zip((s, s, k), parts))
 
 
 def is_known(u: Array, neg: Array, targets: Array) -> Array:
