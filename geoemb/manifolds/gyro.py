@@ -1,7 +1,8 @@
 """Gyrovector operations of the Poincaré ball and of the stereographic chart of either curvature.
 
 Points are [..., d] of curvature −c, leading axes broadcast; −x is the inverse of x. Every sum is
-written with the difference of its terms, so that −x ⊕ y is accurate for close points far out.
+written with the difference of its terms, so that −x ⊕ y is accurate for close points far out, and
+projected, as rounding alone may put it beyond the ball.
 Notation: α_x = 1 − c‖x‖².
 Source: [ganea2018hnn] §2.3 and §2.4; [ungar2008gyrovector] for the gyration.
 """
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds.base import Manifold
-from geoemb.manifolds.stereographic import bounded, co_square
+from geoemb.manifolds.stereographic import bounded, co_square, proj
 from geoemb.typing import Array, Scalar
 
 
@@ -32,7 +33,7 @@ def add(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   alpha_x, alpha_y = co_square(x, c), co_square(y, c)
   square = c * numerics.dot(gap, gap)
   out = alpha_x[..., None] * gap + square[..., None] * x
-  return out / _denominator(gap, alpha_x, alpha_y, c)[..., None]
+  return proj(out / _denominator(gap, alpha_x, alpha_y, c)[..., None], c=c)
 
 
 def gyration(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -63,7 +64,7 @@ def coadd(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   below = alpha_x + alpha_y - alpha_x * alpha_y
   least = numerics.eps(x.dtype)
   below = jnp.where(jnp.abs(below) < least * least, least * least, below)
-  return (alpha_y[..., None] * x + alpha_x[..., None] * y) / below[..., None]
+  return proj((alpha_y[..., None] * x + alpha_x[..., None] * y) / below[..., None], c=c)
 
 
 def scale(m: Manifold, r: Array, x: Array) -> Array:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import base
+from geoemb.manifolds import ball, base
 from geoemb.typing import Array, Key, Scalar
 
 
@@ -472,10 +472,10 @@ def from_ambient(p: Array, *, c: Scalar = 1.0) -> Array:
 
 
 def to_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
-  """The same point in the Poincaré ball, [..., d]: x/(1 + T). Far ones round to its boundary."""
+  """The same point in the Poincaré ball, [..., d]: x/(1 + T). Far ones end at the ball's cap."""
   c = jnp.asarray(c, x.dtype)
   x = numerics.bound(x, _cap(c))
-  return x / (1 + _time(numerics.norm(x), c))[..., None]
+  return ball.proj(x / (1 + _time(numerics.norm(x), c))[..., None], c=c)
 
 
 def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:

@@ -76,8 +76,9 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   x, y = _point(x, c), _point(y, c)
   delta = y - x
   n = numerics.safe_norm(delta)
-  # y's part normal to x is y − c(x·y)x; with x·(y−x) = −‖y−x‖²/2 nothing cancels near x = y
-  u = delta + (0.5 * c * n * n)[..., None] * x
+  # y's part normal to x is y − c(x·y)x; with x·(y−x) = −‖y−x‖²/2 nothing cancels near x = y. Of a
+  # short one, what the rounding of x and y leaves along x is not little.
+  u = egrad2rgrad(x, delta + (0.5 * c * n * n)[..., None] * x, c=c)
   half = 0.5 * jnp.sqrt(c) * n  # the sine of half the angle
   near = half < 0.5
   half = jnp.where(near, half, 0)
@@ -93,13 +94,15 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Parallel transport of v from x to y, [..., d + 1]; v itself at the antipode.
 
   The reflection v − 2ŵ(ŵ·v) in the bisector w = x + y: it takes x to −y, turns the geodesic's
-  direction at x into the one at y, and fixes the rest. An isometry to rounding for every input.
+  direction at x into the one at y, and fixes the rest. An isometry to rounding for every tangent.
   """
   c = jnp.asarray(c, x.dtype)
-  w = _point(x, c) + _point(y, c)
+  x, y = _point(x, c), _point(y, c)
+  w = x + y
   some = jnp.sqrt(c) * numerics.safe_norm(w) > numerics.eps(w.dtype)  # else w is rounding noise
   w = numerics.unit(jnp.where(some[..., None], w, 0))
-  return v - 2 * jnp.sum(w * v, axis=-1, keepdims=True) * w
+  turned = v - 2 * numerics.dot(w, v)[..., None] * w
+  return egrad2rgrad(y, turned, c=c)  # near the antipode w is uncertain
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geoemb import manifolds
-from geoemb.manifolds import product
+from geoemb.manifolds import gyro, klein, lorentz, product
 from tests.compiling import quick_jit
 
 DIM, C = 3, 0.7
@@ -233,3 +233,40 @@ def test_narrow_arrays_are_computed_in_float32(dtype):
   assert m.origin((), 8, dtype).dtype == dtype
   with pytest.raises(TypeError, match="bfloat16 and float16 do not mix"):
     m.dist(jnp.zeros(9, jnp.bfloat16), jnp.zeros(9, jnp.float16))
+
+
+def test_answers_pass_the_check():
+  """Also where rounding alone can leave the manifold: at a ball's end, and near the antipode."""
+  c, n = 0.46, 400
+  charts = {name: manifolds.make(name, c) for name in ("klein", "poincare", "sphere")}
+  charts["round"] = manifolds.make("stereographic", -c)
+
+  @quick_jit
+  def compute():
+    key_v, key_r = jax.random.split(jax.random.key(0))
+    out = {}
+    for name, m in charts.items():
+      x = m.origin((n,), 10)
+      v = m.tangent(x, jax.random.normal(key_v, x.shape))
+      most = 4.6 if m.sign == 1 else 60  # of 4.63, or farther than the ball
+      r = most * jax.random.uniform(key_r, (n,))
+      x = m.exp(x, v * (r / m.norm(x, v))[..., None])
+      y = x[::-1].at[:20].set(-x[:20] if name == "sphere" else x[:20])
+      y = m.exp(y, 1e-3 * m.tangent(y, v))
+      log = m.log(x, y)
+      points = {
+        "exp": x, "exp log": m.exp(x, log), "proj": m.proj(3 * x), "descend": m.descend(x, log, 1.0)
+      }  # fmt: skip
+      if name in ("poincare", "round"):
+        points |= {"sum": gyro.add(x, y, c=m.c), "cosum": gyro.coadd(x, y, c=m.c)}
+      out[name] = points, {"log": (x, log), "transport": (y, m.transport(x, y, log))}
+    sheet = 1e9 * jax.random.normal(key_v, (n, 10))
+    for name, convert in (("poincare", lorentz.to_poincare), ("klein", klein.from_lorentz)):
+      out[name][0]["of the sheet"] = convert(sheet, c=c)
+    return out
+
+  for name, (points, tangents) in compute().items():
+    for f, x in points.items():
+      assert charts[name].fault(x) == "", (name, f)
+    for f, (x, v) in tangents.items():
+      assert charts[name].fault(x, v) == "", (name, f)
