@@ -10,10 +10,9 @@ Departures:  our manifold stands as the metric of geomstats' space, which itself
              Points are in geomstats' coordinates: the hyperboloid with its time, planes as
              projectors, whose metric there is twice ours.
              Left out are cases that ask for curvature tensors, Christoffel symbols or the matrix of
-             the metric, which we do not have; what the two define otherwise, Stiefel's transport
-             and the injectivity radii of rotations and planes; and what geomstats does not
-             implement itself. Each is logged with its reason, and cases.json in the run's folder
-             has them all.
+             the metric, which we do not have; what the two define otherwise, the injectivity
+             radii of rotations and planes; and what geomstats does not implement itself. Each is
+             logged with its reason, and cases.json in the run's folder has them all.
 Unspecified: geomstats' tolerance, which differs from test to test; ours is `atol` for all.
 """
 
