@@ -78,11 +78,11 @@ def _differences(experiment: catalogue.Experiment, variant: str) -> dict[str, An
 def _number(x: float, like: float | None = None) -> str:
   """As many decimals as the paper gives and one more, at least 3; else 4 significant digits.
 
-  No decimals from 10,000 on, and two significant digits where those decimals would round the number
+  No decimals from 1,000 on, and two significant digits where those decimals would round the number
   away.
   """
   if like is None:
-    whole = float(x).is_integer() or abs(x) >= 1e4
+    whole = float(x).is_integer() or abs(x) >= 1e3
     return f"{x:,.0f}" if whole and abs(x) < 1e12 else f"{x:.4g}"
   decimals = len(repr(float(like)).partition(".")[2]) if float(like) != int(like) else 0
   text = f"{x:.{max(decimals + 1, 3 if abs(like) < 10 else 2)}f}"

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import base, matrix
-from geoemb.manifolds.matrix import mm, tr
+from geoemb.manifolds.matrix import tr
 from geoemb.manifolds.stiefel import origin as origin
 from geoemb.manifolds.stiefel import random as random
+from geoemb.numerics import matmul as mm
 from geoemb.typing import Array, Scalar
 
 POINT_NDIM = 2

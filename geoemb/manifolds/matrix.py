@@ -14,13 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
+from geoemb.numerics import matmul as mm
 from geoemb.typing import Array, Scalar
 
 # Tangents of compact manifolds are cut to this length: hundreds of times around.
 LONGEST = 1024.0
-
-
-mm = numerics.matmul
 
 
 def tr(x: Array) -> Array:

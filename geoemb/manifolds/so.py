@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import base, matrix
-from geoemb.manifolds.matrix import mm, skew, tr
+from geoemb.manifolds.matrix import skew, tr
 from geoemb.manifolds.spd import origin as origin  # the identity too
+from geoemb.numerics import matmul as mm
 from geoemb.typing import Array, Key, Scalar
 
 POINT_NDIM = 2

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from geoemb import numerics
 from geoemb.manifolds import base, matrix
-from geoemb.manifolds.matrix import mm, sym, tr
+from geoemb.manifolds.matrix import sym, tr
+from geoemb.numerics import matmul as mm
 from geoemb.typing import Array, Key, Scalar
 
 POINT_NDIM = 2
