@@ -71,10 +71,10 @@ def texts(path: str) -> tuple[list[str], list[str]]:
     ValueError: a line is not as described above, an id occurs twice, or there is no text.
   """
   found = {}
-  with open(path, encoding="utf-8") as file:
+  with open(path, "rb") as file:
     for number, line in enumerate(file, 1):
       try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         key, text = row["_id"], " ".join(filter(None, (row.get("title"), row["text"])))
       except (ValueError, KeyError, TypeError) as error:
         expected = '{"_id": …, "text": …}'

@@ -30,14 +30,13 @@ import gzip
 import itertools
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
-from geoemb.data import hierarchy
+from geoemb.data import files, hierarchy
 
 CHILD = frozenset(
   "child child_id id1 source source_id src from hyponym descendant narrower sub subclass subject "
@@ -165,7 +164,7 @@ def _blocks(path) -> Iterator[bytes]:
         rest += piece[end:]
     if rest:
       yield rest + b"\n"
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+  except files.DAMAGED_GZIP as error:
     raise EdgeListError(path, line, f"the gzip data end or break here: {error}") from None
   except OSError as error:
     raise EdgeListError(path, None, f"cannot be read: {error.strerror or error}") from None
@@ -178,7 +177,7 @@ def _fill(stream) -> bytes:
     while size < _BLOCK and (piece := stream.read1(_BLOCK - size)):
       pieces.append(piece)
       size += len(piece)
-  except (EOFError, zlib.error, gzip.BadGzipFile):
+  except files.DAMAGED_GZIP:
     if not pieces:
       raise
   return b"".join(pieces)

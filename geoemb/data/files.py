@@ -1,24 +1,36 @@
-"""Files that are there in full or not at all."""
+"""Files that are there in full or not at all, and those that are damaged."""
 
 import contextlib
 import gzip
 import os
+import secrets
+import zipfile
+import zlib
 from collections.abc import Callable
 from typing import IO
 
+# What reading a damaged file raises. The last of a zip file's: it seems to have a password, or a
+# method of compression that there is not.
+DAMAGED_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
+DAMAGED_ZIP = (EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
+
 
 def replace(path: str | os.PathLike, write: Callable[[IO[bytes]], None]) -> None:
-  """Writes a file beside `path` and moves it there once it is safely on disk."""
+  """Writes a file beside `path` and moves it there once it is safely on disk.
+
+  Of several writers at a time the last one wins, with all of its file.
+  """
   path = os.fspath(path)
+  scratch = f"{path}.{secrets.token_hex(4)}.tmp"
   try:
-    with open(path + ".tmp", "wb") as file:
+    with open(scratch, "xb") as file:
       write(file)
       file.flush()
       os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
+    os.replace(scratch, path)
   except BaseException:
     with contextlib.suppress(OSError):
-      os.unlink(path + ".tmp")
+      os.unlink(scratch)
     raise
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoemb.data import paths
+from geoemb.data import files, paths
 
 _FILES = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
 
@@ -49,7 +49,7 @@ def _read(folder: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
       try:
         with opener(candidate, "rb") as f:
           raw = f.read()
-      except (OSError, EOFError) as e:
+      except (OSError, *files.DAMAGED_GZIP) as e:
         raise ValueError(f"{candidate} cannot be read: {e}") from e
       break
   else:

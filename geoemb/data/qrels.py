@@ -117,7 +117,7 @@ def _lines(path) -> Iterator[tuple[int, str]]:
           yield number, line
   except UnicodeDecodeError as error:
     raise QrelsError(path, None, f"is not UTF-8 text: {error.reason}") from None
-  except (EOFError, gzip.BadGzipFile) as error:
+  except files.DAMAGED_GZIP as error:
     raise QrelsError(path, number + 1, f"the gzip file is damaged: {error}") from None
 
 

@@ -38,10 +38,10 @@ def load(split: str = "test", *, root: str | os.PathLike | None = None) -> Pairs
   path = os.path.join(paths.root(root), "stsb", f"sts-{split}.csv")
   if not os.path.exists(path):
     raise paths.missing(path, "STS Benchmark's files", "stsb")
-  with open(path, encoding="utf-8", newline="\n") as file:
-    # Tabs, and no quoting: genre, file, year, id, score, two sentences, and at times their sources.
-    rows = [line.rstrip("\n").split("\t") for line in file]
   try:
+    with open(path, encoding="utf-8", newline="\n") as file:
+      # Tabs, no quoting: genre, file, year, id, score, two sentences, and at times their sources.
+      rows = [line.rstrip("\n").split("\t") for line in file]
     scores = np.array([float(row[4]) for row in rows])
     first, second = ([row[i].strip() for row in rows] for i in (5, 6))
   except (IndexError, ValueError) as error:

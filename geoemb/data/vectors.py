@@ -14,12 +14,11 @@ An .npz file holds one of these, each array of finite numbers in rows of one len
 """
 
 import os
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
-from geoemb.data import beir, paths, qrels
+from geoemb.data import beir, files, paths, qrels
 
 FILES = {"scifact": "scifact/minilm_f16.npz"}
 _NAMES = {"documents": "c", "queries": "q"}
@@ -66,13 +65,13 @@ def load(
       raise paths.missing(path, f"the vectors of {name}", os.path.dirname(FILES[name]))
     raise FileNotFoundError(f"{path} not found: name a file of vectors, or {', '.join(FILES)}")
   try:
-    file = np.load(path, allow_pickle=False)
-    if isinstance(file, np.ndarray):
-      arrays = {"vectors": file}
-    else:
-      with file:
-        arrays = {_NAMES.get(key, key): x for key, x in file.items()}
-  except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
+    with open(path, "rb") as file:  # numpy leaves its own open where it fails
+      found = np.load(file, allow_pickle=False)
+      if isinstance(found, np.ndarray):
+        arrays = {"vectors": found}
+      else:
+        arrays = {_NAMES.get(key, key): x for key, x in found.items()}
+  except (ValueError, OSError, *files.DAMAGED_ZIP) as error:
     raise ValueError(f"{path} is not an .npz or .npy file of numbers: {error}") from error
   if {"a", "b", "score"} <= arrays.keys():
     return _pairs(path, arrays)

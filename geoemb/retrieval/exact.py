@@ -60,18 +60,18 @@ def search(
     progress: called with (rows done, rows in all).
 
   Raises:
-    ValueError: shapes do not agree, k is not positive, something is not finite, or by="cosine" and
-      a vector is zero.
+    ValueError: shapes do not agree, k is not positive, something is not finite, an inner product
+      overflows, or by="cosine" and a vector is zero.
   """
   queries, table, allow = _checked(queries, table, k, by, allow)
   narrow = not isinstance(by, base.Manifold)
   if isinstance(by, str):
     narrow = not queries.dtype == table.dtype == np.float64
   best = Best(len(queries), min(k, len(table)), np.float32 if narrow else np.float64)
+  if not len(queries):
+    return best.hits(k)
   if isinstance(by, str):
-    queries = queries.astype(best.scores.dtype)
-    if by == "cosine":
-      queries = _unit(queries, 0, "query")
+    queries = _widened(queries, None, best.scores.dtype, by == "cosine", "query")
     score = _on_device if jax.default_backend() != "cpu" else _on_host
     score(queries, table, by == "cosine", allow, best, progress)
   elif isinstance(by, base.Manifold):
@@ -92,6 +92,11 @@ class Best:
   def worst(self) -> np.ndarray:
     """What a further row has to beat, [b]: rows come in ascending order."""
     return self.scores[:, -1]
+
+  @property
+  def open(self) -> np.ndarray:
+    """Who takes any row, of score −inf too, [b] bool: fewer than k were found."""
+    return self.ids[:, -1] < 0
 
   def add(self, row: np.ndarray, score: np.ndarray, index: np.ndarray) -> None:
     """Merges pairs of a query `row` and a table's `index`, [p] each."""
@@ -148,38 +153,65 @@ def _blocks(table, rows, allow):
       yield start, table[ids], ids
 
 
-def _widened(block, start, dtype, unit):
-  block = block.astype(dtype, copy=False)
-  return _unit(block, start, "row") if unit else block
+def _widened(block, ids, dtype, of_unit, what="row"):
+  if not of_unit:
+    return block.astype(dtype, copy=False)
+  block = block if block.dtype == np.float64 else block.astype(dtype, copy=False)
+  return unit(block, what, ids).astype(dtype, copy=False)
 
 
-def _unit(x, start, what):
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  if not norm.all():
-    at = start + int(np.argmin(norm[:, 0]))
-    raise ValueError(f"a zero vector has no cosine with any: {what} {at}")
+def unit(x: np.ndarray, what: str = "row", ids: np.ndarray | None = None) -> np.ndarray:
+  """The directions of vectors [n, d], float32 or float64, of any finite size.
+
+  Args:
+    x: the vectors.
+    what: what a message calls them.
+    ids: [n] their numbers in it, if not 0 … n − 1.
+
+  Raises:
+    ValueError: a vector is zero.
+  """
+  with np.errstate(over="ignore", under="ignore"):
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+  info = np.finfo(norm.dtype)
+  odd = np.flatnonzero(~((norm > info.tiny**0.5 / info.eps) & (norm < np.inf)))
+  if len(odd):  # the squares of some lose digits below the range, or are beyond it
+    top = np.abs(x[odd]).max(axis=1, keepdims=True)
+    if not top.all():
+      at = odd[np.argmin(top)]
+      at = at if ids is None else ids[at]
+      raise ValueError(f"a zero vector has no cosine with any: {what} {at}")
+    x = x.copy()
+    x[odd] /= top
+    norm[odd] = np.linalg.norm(x[odd], axis=1, keepdims=True)
   return x / norm
 
 
-def _refuse(start, block):
+def _refuse(ids, block):
   bad = np.flatnonzero(~np.isfinite(block.reshape(len(block), -1).astype(np.float64)).all(axis=1))
   if len(bad):
-    raise ValueError(f"the table must be finite, row {start + bad[0]} is not")
+    raise ValueError(f"the table must be finite, row {ids[bad[0]]} is not")
 
 
-def _on_host(queries, table, unit, allow, best, progress):
+def _overflow(dtype):
+  return ValueError(f"inner products of these vectors overflow {dtype}: scale them down")
+
+
+def _on_host(queries, table, of_unit, allow, best, progress):
   b = len(queries)
   rows = max(1, min(_ROWS, len(table)))
   part = max(1, min(b, _SCORES // rows))
   out = np.empty((part, rows), queries.dtype)
   for start, block, ids in _blocks(table, rows, allow):
-    block = _widened(block, start, queries.dtype, unit)
+    block = _widened(block, ids, queries.dtype, of_unit)
     for first in range(0, b, part):
       some = slice(first, min(first + part, b))
-      scores = np.matmul(queries[some], block.T, out=out[: some.stop - first, : len(block)])
+      with np.errstate(over="ignore", invalid="ignore"):
+        scores = np.matmul(queries[some], block.T, out=out[: some.stop - first, : len(block)])
       top = scores.max(axis=1)
       if not np.isfinite(top).all():
-        _refuse(start, block)
+        _refuse(ids, block)
+        raise _overflow(queries.dtype)
       near = np.flatnonzero(top > best.worst[some])
       if len(near):
         _take(scores[near], first + near, ids, best)
@@ -190,40 +222,46 @@ def _on_host(queries, table, unit, allow, best, progress):
 def _take(scores, at, ids, best):
   """Merges what beats the worst of the best; [p, rows] scores of the queries `at`."""
   k = best.scores.shape[1]
-  better = scores > best.worst[at][:, None]
+  better = (scores > best.worst[at][:, None]) | best.open[at][:, None]
   if np.count_nonzero(better) > 8 * k * len(at):  # at first nearly all; its own k best are enough
     better &= scores >= np.partition(scores, -k, axis=1)[:, -k, None]
   row, column = np.nonzero(better)
   best.add(at[row], scores[row, column], ids[column])
 
 
-def _on_device(queries, table, unit, allow, best, progress):
+def _on_device(queries, table, of_unit, allow, best, progress):
   b, k = best.scores.shape
-  rows = int(np.clip(_DEVICE_SCORES // max(b, 1), k, len(table)))
+  rows = int(np.clip(_DEVICE_SCORES // b, k, len(table)))
   queries = jax.device_put(queries)
-  held = jax.device_put((best.scores, best.ids.astype(np.int32)))
+  held = jax.device_put((best.scores, best.ids.astype(np.int32), True))
   for start, block, ids in _blocks(table, rows, allow):
-    block = _widened(block, start, queries.dtype, unit)
-    _refuse(start, block)
+    block = _widened(block, ids, queries.dtype, of_unit)
+    _refuse(ids, block)
     pad = rows - len(block)
     block, ids = np.pad(block, ((0, pad), (0, 0))), np.pad(ids, (0, pad), constant_values=-1)
     held = _merge(queries, block, ids.astype(np.int32), held)
     if progress is not None:
       progress(min(start + rows, len(table)), len(table))
-  best.scores[:], best.ids[:] = map(np.asarray, held)
+  best.scores[:], best.ids[:], finite = map(np.asarray, held)
+  if not finite:
+    raise _overflow(queries.dtype)
 
 
 @jax.jit
 def _merge(queries, block, ids, held):
-  """The best of the held [b, k] and of a block; equal scores keep the order of their rows."""
+  """The best of the held [b, k] and of a block; equal scores keep the order of their rows.
+
+  The third of what is held says whether all inner products were finite.
+  """
   k = held[0].shape[1]
   scores = numerics.dots(queries, block)
+  finite = held[2] & jnp.isfinite(scores).all()
   scores = jnp.where(ids >= 0, scores, -jnp.inf)
   top, at = jax.lax.top_k(scores, k)
   scores = jnp.concatenate([held[0], top], axis=1)
   ids = jnp.concatenate([held[1], ids[at]], axis=1)
   top, at = jax.lax.top_k(scores, k)
-  return top, jnp.take_along_axis(ids, at, axis=1)
+  return top, jnp.take_along_axis(ids, at, axis=1), finite
 
 
 def _by_distance(m, queries, table, allow, best, progress):
@@ -234,8 +272,8 @@ def _by_distance(m, queries, table, allow, best, progress):
   part = max(1, min(b, _SCORES // rows // 4))
   bound = np.full((b, k), np.inf)  # the least upper ends
   for start, block, ids in _blocks(table, rows, allow):
-    block, n = _widened(block, start, np.float64, unit=False), len(block)
-    _refuse(start, block)
+    block, n = _widened(block, ids, np.float64, of_unit=False), len(block)
+    _refuse(ids, block)
     block = np.concatenate([block, np.repeat(block[:1], rows - n, axis=0)])  # one shape for all
     between, dist = ends(m, queries, block)
     for first in range(0, b, part):
@@ -253,10 +291,10 @@ def _by_distance(m, queries, table, allow, best, progress):
 
 def _by_function(score, queries, table, allow, best, progress):
   b, k = best.scores.shape
-  rows = min(len(table), max(k, _PENDING // max(b, 1)))
+  rows = min(len(table), max(k, _PENDING // b))
   score = jax.jit(score)
   for start, block, ids in _blocks(table, rows, allow):
-    _refuse(start, block)
+    _refuse(ids, block)
     n = len(block)
     block = np.concatenate([block, np.repeat(block[:1], rows - n, axis=0)])  # one shape for all
     scores = np.asarray(score(queries, block))

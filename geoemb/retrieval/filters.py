@@ -7,6 +7,7 @@
 A column is [n] numbers, or [n, w] uint64 words of bits: a set of small numbers for each row.
 """
 
+import operator
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -91,7 +92,7 @@ def pack(sets: list[tuple[int, ...]], size: int) -> np.ndarray:
   """Sets of numbers below `size` as words of bits, [n, ⌈size / 64⌉] uint64."""
   words = np.zeros((len(sets), -(-size // 64)), np.uint64)
   for word, members in zip(words, sets):
-    for member in members:
+    for member in map(operator.index, members):  # a shift of numpy's int32 ends at 32 bits
       if not 0 <= member < size:
         raise ValueError(f"members must lie between 0 and {size - 1}, got {member}")
       word[member // 64] |= np.uint64(1 << member % 64)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from geoemb.retrieval import ivf
+from geoemb.retrieval import exact, ivf
 from geoemb.typing import ArrayLike
 
 
@@ -216,10 +216,9 @@ def _unit(x: ArrayLike, d: int | None = None) -> np.ndarray:
   x = np.asarray(x, np.float64)
   if x.ndim != 2 or not len(x) or (d is not None and x.shape[1] != d):
     raise ValueError(f"expected rows of vectors [n, {'d' if d is None else d}], got {x.shape}")
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  if not np.isfinite(norm).all() or not norm.all():
-    raise ValueError("vectors must be finite and not zero")
-  return np.ascontiguousarray(x / norm, np.float32)
+  if not np.isfinite(x).all():
+    raise ValueError("vectors must be finite")
+  return np.ascontiguousarray(exact.unit(x), np.float32)
 
 
 def _selector(faiss: ModuleType, allow: np.ndarray | None):

@@ -13,7 +13,6 @@ import difflib
 import functools
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from typing import IO
 
@@ -49,14 +48,14 @@ class Embedding:
     if not os.path.exists(file):
       raise FileNotFoundError(f"{file} not found: a run writes it when it is complete")
     try:
-      with np.load(file, allow_pickle=False) as arrays:
+      with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as arrays:
         names = arrays["names"]
         if names.dtype == np.uint8:
           names = np.array(names.tobytes().decode().split("\n"), object)
         return cls(
           tuple(names.tolist()), arrays["table"], str(arrays["manifold"]), float(arrays["c"])
         )
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (KeyError, TypeError, ValueError, OSError, *files.DAMAGED_ZIP) as error:
       raise ValueError(f"{file} is not an embedding: {error}") from error
 
   def save(self, workdir: str | os.PathLike, *, word2vec: bool = False) -> None:

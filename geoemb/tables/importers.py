@@ -6,17 +6,20 @@ Each function writes a store that replaces `target` only when all of `source` wa
 the source is a ValueError of one line, with the number of its line or vector.
 """
 
+import codecs
+import contextlib
 import gzip
 import itertools
 import json
+import math
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
 
+from geoemb.data import files
 from geoemb.tables import embedding, sections
 from geoemb.tables.store import Curvature, Writer, write
 
@@ -36,12 +39,12 @@ def word2vec_text(
 ) -> None:
   """From lines "key x1 … xd", plain or gzip: word2vec's with a line "n d" before, or GloVe's.
 
-  Keys may have blanks in them, but not that of the first line where no "n d" stands before.
-  `options` are those of `Writer`.
+  Keys may have blanks in them, but not that of the first line where no "n d" stands before. A byte
+  order mark is skipped. `options` are those of `Writer`.
   """
   with _open(source) as file:
     lines = enumerate(file, 1)
-    _, first = next(lines, (0, b""))
+    first = next(lines, (0, b""))[1].removeprefix(codecs.BOM_UTF8)
     fields = first.split()
     if len(fields) == 2 and all(field.isdigit() for field in fields):
       n, d = map(int, fields)
@@ -54,7 +57,7 @@ def word2vec_text(
         f"{source}, line 1: expected a key and numbers, or two counts, got {first!r}"
       )
     where = lambda row: f"{source}, line {row + skipped + 1}"
-    rows = 0
+    rows, wide, widest = 0, 0, None
     with Writer(target, manifold, c, dtype=dtype, where=where, **options) as out:
       for block in _blocks(_nonblank(source, lines), max(1, _NUMBERS // d)):
         keys, fields = [], []
@@ -67,8 +70,16 @@ def word2vec_text(
             )
           keys.append(_decode(key, f"{source}, line {number}"))
           fields += numbers
+          if surplus := _surplus(key):
+            wide += 1
+            widest = widest or (number, d + surplus)
         out.add(keys, _numbers(fields, source, block[0][0], d).reshape(-1, d))
         rows += len(block)
+      if 2 * wide > rows:  # keys may end in a number, but most of them do where d is too small
+        number, found = widest
+        raise ValueError(
+          f"{source}, line {number}: expected a key and {d} numbers, got {found} numbers"
+        )
       if n is not None and n != rows:
         raise ValueError(f"{source}: its first line promises {n} vectors, it has {rows}")
 
@@ -156,7 +167,9 @@ def safetensors(
         raise ValueError(f"expected the name of one of its tensors {sorted(found)}, got {tensor!r}")
       dtype = sections.dtype_of(_SAFETENSORS.get(found[name]["dtype"], found[name]["dtype"]))
       shape, (begin, end) = tuple(found[name]["shape"]), found[name]["data_offsets"]
-      if end - begin != int(np.prod(shape)) * dtype.itemsize or 8 + length + end > size:
+      if not shape or not all(type(i) is int and i >= 0 for i in (*shape, begin, end)):
+        raise ValueError(f"the tensor {name!r} has the shape {shape} and the place {begin}:{end}")
+      if end - begin != math.prod(shape) * dtype.itemsize or 8 + length + end > size:
         raise ValueError(f"the tensor {name!r} is cut short")
     except (struct.error, AttributeError, KeyError, TypeError, ValueError) as error:
       raise ValueError(f"{source} cannot be read as safetensors: {error}") from error
@@ -167,10 +180,28 @@ def safetensors(
 _SAFETENSORS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
-def _open(source: str | os.PathLike) -> IO[bytes]:
+@contextlib.contextmanager
+def _open(source: str | os.PathLike) -> Iterator[IO[bytes]]:
   with open(source, "rb") as file:
     compressed = file.read(2) == b"\x1f\x8b"
-  return gzip.open(source, "rb") if compressed else open(source, "rb")  # noqa: SIM115
+  try:
+    with (gzip.open if compressed else open)(source, "rb") as file:
+      yield file
+  except files.DAMAGED_GZIP as error:
+    raise ValueError(f"{source} is damaged: {error}") from error
+
+
+def _surplus(key: bytes) -> int:
+  """How many numbers other than counts a key of several words ends with."""
+  words = reversed(key.split()[1:])
+  return sum(1 for _ in itertools.takewhile(_is_fraction, words))
+
+
+def _is_fraction(word: bytes) -> bool:
+  try:
+    return not word.isdigit() and math.isfinite(float(word))
+  except ValueError:
+    return False
 
 
 def _nonblank(
@@ -186,7 +217,7 @@ def _nonblank(
         raise ValueError(f"{source}, line {blank}: expected a key and numbers, got a blank line")
       else:
         yield number, line
-  except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+  except files.DAMAGED_GZIP as error:
     raise ValueError(f"{source}, after line {number}: {error}") from error
 
 

@@ -105,6 +105,51 @@ def test_only_allowed_rows(path):
   assert set(by_distance.ids[0]) == {3, 70, 71, 299, -1}
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cosines_of_long_and_short_vectors(path, dtype):
+  """Of a length whose square is beyond the range, on either end."""
+  queries, table = vectors(3, 40, 5)
+  size = np.float64(1e25 if dtype == np.float32 else 1e200)
+  length = np.array([1, size, 1 / size, 1e3])
+  got = exact.search(
+    (queries / size).astype(dtype), (table * length[np.arange(40) % 4, None]).astype(dtype), 9,
+    by="cosine",
+  )  # fmt: skip
+  want = exact.search(queries, table, 9, by="cosine")
+  np.testing.assert_array_equal(got.ids, want.ids)
+  np.testing.assert_allclose(got.scores, want.scores, rtol=1e-5)
+
+
+def test_inner_products_that_overflow_are_refused(path):
+  table = vectors(1, 1000, 2)[1]
+  table[7] = [1e20, -1e20]
+  with pytest.raises(ValueError, match="overflow float32"):
+    exact.search(np.full((1, 2), 1e19, np.float32), table, 3)
+
+
+def test_messages_name_rows_among_those_allowed(path):
+  table = np.ones((3, 2))
+  table[2] = 0
+  with pytest.raises(ValueError, match="zero vector has no cosine with any: row 2"):
+    exact.search(np.ones((1, 2)), table, 1, by="cosine", allow=np.arange(3) == 2)
+  table[2] = np.nan
+  with pytest.raises(ValueError, match="row 2 is not"):
+    exact.search(np.ones((1, 2)), table, 1, allow=np.arange(3) == 2)
+
+
+def test_rows_of_score_minus_infinity_are_rows():
+  log = lambda q, r: jnp.log(q @ r.T)
+  table = np.float32([[1, 0], [0, 1], [2, 0]])
+  got = exact.search(np.float32([[1, 0]]), table, 3, by=log)
+  np.testing.assert_array_equal(got.ids, [[2, 0, 1]])
+
+
+def test_no_queries(path):
+  assert exact.search(np.zeros((0, 3)), np.ones((4, 3)), 2).ids.shape == (0, 2)
+  points = np.broadcast_to(np.eye(2), (4, 2, 2))
+  assert exact.search(points[:0], points, 2, by=manifolds.make("spd")).ids.shape == (0, 2)
+
+
 class DistanceTest(parameterized.TestCase):
   @parameterized.parameters(*VECTORS, "spd")
   def test_distances(self, name):

@@ -53,3 +53,13 @@ def test_rows_that_pass(where, holds):
 def test_bad_conditions_are_refused(where, message):
   with pytest.raises(ValueError, match=message):
     filters.mask(where, COLUMNS)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint32, np.int64])
+def test_members_may_be_integers_of_any_size(dtype):
+  sets = [(40,), (3, 63), (31,)]
+  narrow = [tuple(dtype(member) for member in members) for members in sets]
+  np.testing.assert_array_equal(filters.pack(narrow, 64), filters.pack(sets, 64))
+  columns = {"tags": filters.pack(sets, 64)}
+  found = filters.mask(filters.Contains("tags", (dtype(40),)), columns)
+  np.testing.assert_array_equal(found, [True, False, False])

@@ -1,5 +1,6 @@
 """Files of others: what they hold arrives, and what is wrong with them is said in one line."""
 
+import codecs
 import gzip
 import json
 import os
@@ -49,6 +50,8 @@ def check(path, keys=KEYS, rows=None):
     text(KEYS, table()).replace(b" ", b"\t"),
     text(KEYS, table()) + b"\n\n",
     text(KEYS, table())[:-1],
+    codecs.BOM_UTF8 + text(KEYS, table()),
+    codecs.BOM_UTF8 + text(KEYS, table(), header=False),
   ],
 )
 def test_word2vec_text_and_glove(tmp_path, monkeypatch, data, pack, block):
@@ -96,6 +99,11 @@ def _line(i, new):
     (_line(6, b"\xff 1 2 3 4 5\n"), "line 6: the key .* is no UTF-8"),
     (_line(1, b"9 5\n"), "promises 9 vectors, it has 7"),
     (gzip.compress(b"".join(_LINES))[:-30], "after line [0-9]: .*ended"),
+    (_line(1, b"7 3\n"), "line [0-9]: expected a key and 3 numbers, got 5 numbers"),
+    (
+      b"dog 0.1 0.2\ncat 0.3 0.4 0.5\nowl 1.5 -2 3\nant 1.5 2 3\n",
+      "line 2: expected a key and 2 numbers, got 3",
+    ),
   ],
 )
 @pytest.mark.parametrize("block", [1, 1 << 18])
@@ -146,12 +154,13 @@ def test_our_own_runs(tmp_path):
     assert (s.manifold, s.c) == ("poincare", 0.5)
 
 
-def _safetensors(**arrays):
+def _safetensors(described=(), **arrays):
   names = {"float32": "F32", "bfloat16": "BF16", "int64": "I64"}
   head, data = {"__metadata__": {"format": "pt"}}, b""
   for name, a in arrays.items():
     offsets = [len(data), len(data) + a.nbytes]
     head[name] = dict(dtype=names[a.dtype.name], shape=list(a.shape), data_offsets=offsets)
+    head[name].update(described)
     data += a.tobytes()
   text = json.dumps(head).encode()
   return struct.pack("<Q", len(text)) + text + data
@@ -173,6 +182,9 @@ def test_safetensors(tmp_path, dtype):
     (b"no", {}, "safetensors"),
     (b"\xff" * 20, {}, "longer than the file"),
     (_safetensors(a=x[:3]), {}, "3 and 7"),
+    (_safetensors(dict(data_offsets=[-x.nbytes, 0]), a=x), {}, "the place -[0-9]+:0"),
+    (_safetensors(dict(shape=[]), a=x), {}, r"the shape \(\)"),
+    (_safetensors(dict(shape=[7.0, 5]), a=x), {}, r"the shape \(7.0, 5\)"),
   ):
     (tmp_path / "source").write_bytes(data)
     with pytest.raises(ValueError, match=what) as caught:
