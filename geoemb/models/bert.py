@@ -190,9 +190,6 @@ def read_config(folder: str | os.PathLike) -> Config:
   """Sizes from a folder's config.json, see `load`."""
   path = os.path.join(folder, "config.json")
   raw = read_json(path)
-  family = raw.get("model_type")
-  if family not in FAMILIES:
-    raise ValueError(f"{path}: model_type must be one of {', '.join(FAMILIES)}, got {family!r}")
 
   def get(name, default=None):
     value = raw.get(name, raw.get(_ALIASES.get(name), default))
@@ -200,26 +197,43 @@ def read_config(folder: str | os.PathLike) -> Config:
       raise ValueError(f"{path} lacks {name!r}")
     return value
 
-  if get("hidden_act") not in _ACTIVATIONS:
-    known = ", ".join(_ACTIVATIONS)
-    raise ValueError(f"{path}: hidden_act must be one of {known}, got {get('hidden_act')!r}")
+  def one_of(name, known):
+    value = get(name)
+    if not isinstance(value, str) or value not in known:
+      raise ValueError(f"{path}: {name} must be one of {', '.join(known)}, got {value!r}")
+    return value
+
+  def integer(name, default=None, least=1):
+    value = get(name, default)
+    if type(value) is not int or value < least:  # a bool is an int
+      raise ValueError(f"{path}: {name} must be an integer ≥ {least}, got {value!r}")
+    return value
+
+  family = one_of("model_type", FAMILIES)
   if get("position_embedding_type", "absolute") != "absolute":
     raise ValueError(f"{path}: only absolute position embeddings are read")
-  typed = family not in ("mpnet", "distilbert")
+  epsilon = get("layer_norm_eps", 1e-12)
+  if type(epsilon) not in (int, float) or not 0 < epsilon < math.inf:
+    raise ValueError(f"{path}: layer_norm_eps must be a positive number, got {epsilon!r}")
+  width, heads = integer("hidden_size"), integer("num_attention_heads")
+  if width % heads:
+    raise ValueError(f"{path}: hidden_size must be a multiple of {heads} heads, got {width}")
+  # These families count from the one after padding's.
+  first = 0 if family in ("bert", "distilbert") else integer("pad_token_id", 1, 0) + 1
   return Config(
     family=family,
-    vocabulary=get("vocab_size"),
-    width=get("hidden_size"),
-    layers=get("num_hidden_layers"),
-    heads=get("num_attention_heads"),
-    hidden=get("intermediate_size"),
-    positions=get("max_position_embeddings"),
-    types=get("type_vocab_size") if typed else 0,
-    # These families count from the one after padding's.
-    first_position=0 if family in ("bert", "distilbert") else get("pad_token_id", 1) + 1,
-    relative=get("relative_attention_num_buckets", 32) if family == "mpnet" else 0,
-    epsilon=get("layer_norm_eps", 1e-12),
-    activation=get("hidden_act"),
+    vocabulary=integer("vocab_size"),
+    width=width,
+    layers=integer("num_hidden_layers"),
+    heads=heads,
+    hidden=integer("intermediate_size"),
+    positions=integer("max_position_embeddings", least=first + 1),
+    types=0 if family in ("mpnet", "distilbert") else integer("type_vocab_size", least=0),
+    first_position=first,
+    # Fewer would leave none of a side's buckets for single distances.
+    relative=integer("relative_attention_num_buckets", 32, 4) if family == "mpnet" else 0,
+    epsilon=epsilon,
+    activation=one_of("hidden_act", _ACTIVATIONS),
   )
 
 
@@ -227,7 +241,8 @@ def params(config: Config, tensors: Mapping[str, np.ndarray], path: str) -> PyTr
   """Parameters of `Encoder(config)` out of a checkpoint's tensors.
 
   Raises:
-    ValueError: a tensor is missing or has another shape; the message names it and `path`.
+    ValueError: a tensor is missing, has another shape, or is of a layer that the config does not
+      have; the message names it and `path`.
   """
   names = FAMILIES[config.family]
   # Heads on top and wrappers put a prefix before everything, such as "bert.".
@@ -255,6 +270,11 @@ def params(config: Config, tensors: Mapping[str, np.ndarray], path: str) -> PyTr
       "norm": norm(at(names["layer_norm"])),
     }
 
+  beyond = f"{prefix}{names['layer'].format(config.layers)}."
+  if any(key.startswith(beyond) for key in tensors):
+    raise ValueError(
+      f"{path} has the layer {beyond[:-1]!r}, of {config.layers} layers by config.json"
+    )
   tables = ["words", "positions"]
   tables += ["types"] * bool(config.types) + ["relative"] * bool(config.relative)
   found = {name: get(names[name]) for name in tables}

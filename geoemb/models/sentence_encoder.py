@@ -20,8 +20,6 @@ import hashlib
 import importlib.util
 import os
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -80,7 +78,12 @@ class SentenceEncoder:
     return dense[-1][1]["kernel"].shape[1] if dense else self.network.config.width
 
   def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Token ids of each text, truncated to what the model takes, special ones included."""
+    """Token ids of each text, truncated to what the model takes, special ones included.
+
+    Raises:
+      ValueError: a text is no string of Unicode.
+    """
+    self._check(texts)
     found = []
     for i in range(0, len(texts), _CHUNK):
       some = self.tokenizer.encode_batch(list(texts[i : i + _CHUNK]))
@@ -99,7 +102,7 @@ class SentenceEncoder:
     """Vectors of texts, [n, dim] float32.
 
     Args:
-      texts: any strings; an empty one has the vector of its special tokens.
+      texts: strings; an empty one has the vector of its special tokens.
       layer: pool this layer's states instead of the last one's, without the dense layers.
       batch_tokens: tokens in a batch, padding included.
       cache: folder of vectors by model and text; what is there is not computed again, and an
@@ -107,9 +110,10 @@ class SentenceEncoder:
       progress: called with (texts done, texts in all); without it a bar or the log tells.
 
     Raises:
-      ValueError: a text is no string, or there is no such layer.
+      ValueError: a text is no string of Unicode, or there is no such layer.
     """
-    self._check(texts, layer)
+    self._check(texts)
+    self._check_layer(layer)
     unique = list(dict.fromkeys(texts))
     kept = _Cache(cache, self._key(layer), self._width(layer)) if cache is not None else None
     found = kept.read(unique) if kept else {}
@@ -145,16 +149,16 @@ class SentenceEncoder:
     """Vectors of every token of the texts.
 
     Args:
-      texts: any strings.
+      texts: strings.
       layer: states of this layer instead of the last.
       normalize: give every vector length 1.
       batch_tokens: tokens in a batch, padding included.
       progress: as for `encode`.
 
     Raises:
-      ValueError: a text is no string, or there is no such layer.
+      ValueError: a text is no string of Unicode, or there is no such layer.
     """
-    self._check(texts, layer)
+    self._check_layer(layer)
     ids = self.tokens(texts)
     start = np.concatenate([[0], np.cumsum([len(one) for one in ids], dtype=np.int64)])
     vectors = np.empty((start[-1], self.network.config.width), np.float32)
@@ -175,9 +179,18 @@ class SentenceEncoder:
   def _key(self, layer):
     return self.identity if layer is None else f"{self.identity}-{layer}"
 
-  def _check(self, texts, layer):
+  def _check(self, texts):
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
       raise ValueError(f"texts must be a sequence of strings, got {type(texts).__name__}")
+    for i, text in enumerate(texts):
+      try:
+        text.encode()
+      except UnicodeEncodeError as error:
+        raise ValueError(
+          f"texts must be Unicode, but text {i} has half of a pair of surrogates at {error.start}"
+        ) from None
+
+  def _check_layer(self, layer):
     if layer is not None and not 0 <= layer <= self.layers:
       raise ValueError(f"layer must be between 0 and {self.layers}, got {layer}")
 
@@ -229,9 +242,18 @@ def load(model: str | os.PathLike = "minilm") -> SentenceEncoder:
   limit = network.config.positions - network.config.first_position
   longest = limit
   if os.path.exists(settings):
-    longest = min(limit, bert.read_json(settings).get("max_seq_length") or limit)
+    length = bert.read_json(settings).get("max_seq_length")
+    length = limit if length is None else length
+    if type(length) is not int or length < 1:
+      raise ValueError(f"{settings}: max_seq_length must be an integer ≥ 1, got {length!r}")
+    longest = min(limit, length)
     used.append(settings)
   tokenizer, path = _tokenizer(inner, folder, longest)
+  most = max([*tokenizer.get_vocab().values(), *tokenizer.encode("").ids], default=-1)
+  if most >= network.config.vocabulary:
+    raise ValueError(
+      f"{path}: ids must be below the network's vocab_size {network.config.vocabulary}, got {most}"
+    )
   used += [path, os.path.join(inner, "config.json"), os.path.join(inner, "model.safetensors")]
   params = jax.device_put(params)
   return SentenceEncoder(network, params, tokenizer, head, _digest(used))
@@ -258,7 +280,8 @@ def _modules(folder):
     return folder, Head("mean", (), True), []
   used, inner, pooling, dense, normalize = [path], folder, "mean", [], False
   for module in bert.read_json(path, list):
-    if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+    named = isinstance(module, dict) and [module.get("type"), module.get("path")]
+    if not named or not all(isinstance(name, str) for name in named):
       raise ValueError(f"{path} must list modules, each with its type and path, got {module!r:.60}")
     kind, where = module["type"].rpartition(".")[2], os.path.join(folder, module["path"])
     config = os.path.join(where, "config.json")
@@ -411,7 +434,7 @@ class _Cache:
           a, b = held["digests"], held["vectors"]
         if a.shape != (len(b), 16) or b.shape[1:] != (self._width,) or b.dtype != np.float32:
           raise ValueError(f"shapes {a.shape} and {b.shape}")
-      except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+      except (OSError, ValueError, KeyError, *files.DAMAGED_ZIP) as error:
         logging.warning("%s is damaged and is not used: %s", path, error)
         continue
       digests.append(a)
@@ -431,4 +454,4 @@ class _Cache:
 
 
 def _text_digest(text: str) -> bytes:
-  return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+  return hashlib.sha256(text.encode()).digest()[:16]

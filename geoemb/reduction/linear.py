@@ -23,7 +23,7 @@ class Linear(NamedTuple):
 
   def transform(self, x: Array) -> Array:
     """Vectors [..., d] in fewer coordinates, [..., dim]."""
-    return numerics.matmul(jnp.asarray(x) - self.mean, self.weight)
+    return numerics.matmul(reducer.wide(x) - self.mean, self.weight)
 
   def first(self, dim: int) -> "Linear":
     """The reducer to the first `dim` of the coordinates."""
@@ -61,13 +61,14 @@ def pca(
   _, s, vt = jnp.linalg.svd(jnp.linalg.qr(x, mode="r"), full_matrices=True)
   s = jnp.concatenate([s, jnp.zeros_like(s, shape=d - s.shape[0])])
   chosen = slice(skip, skip + dim)
-  variance, w = s[chosen] ** 2 / x.shape[0], vt[chosen].T
+  w = vt[chosen].T
   largest = jnp.take_along_axis(w, jnp.argmax(jnp.abs(w), axis=0)[None], axis=0)
   w = w * jnp.where(largest < 0, -1, 1).astype(w.dtype)
   if whiten:
     # Below this, singular values are rounding errors of the largest.
     alive = s[chosen] > s[0] * max(x.shape) * jnp.finfo(x.dtype).eps
-    w = jnp.where(alive, w / jnp.sqrt(jnp.where(alive, variance, 1)), 0)
+    deviation = s[chosen] / jnp.sqrt(jnp.asarray(x.shape[0], s.dtype))
+    w = jnp.where(alive, w / jnp.where(alive, deviation, 1), 0)
   return Linear(mean, w)
 
 

@@ -20,14 +20,21 @@ class Reducer(Protocol):
     """Vectors [..., d] in fewer coordinates, [..., dim]; not normalised."""
 
 
+def wide(x: ArrayLike) -> Array:
+  """The array, in float32 if its floats are narrower: half precision has no decompositions."""
+  x = jnp.asarray(x)
+  narrow = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32
+  return x.astype(jnp.float32) if narrow else x
+
+
 def check(x: ArrayLike, dim: int, most: int | None = None) -> Array:
-  """The vectors [n, d] as a floating array, if `dim` coordinates can be had from them.
+  """The vectors [n, d] as `wide` has them, if `dim` coordinates can be had from them.
 
   Raises:
     ValueError: no vectors, some that are not finite, or a dim that is not between 1 and `most`,
       which is d by default.
   """
-  x = jnp.asarray(x)
+  x = wide(x)
   if x.ndim != 2 or not x.size or not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f"vectors must be a floating [n, d], got {x.dtype} {list(x.shape)}")
   if not isinstance(x, jax.core.Tracer):

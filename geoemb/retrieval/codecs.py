@@ -30,13 +30,16 @@ NAMES = (
   "int8", "int8_codes", "int8_wrapped", "binary", "binary01", "pq", "rabitq",
 )  # fmt: skip
 _NUMBERED = re.compile(r"(pq)(\d+)")
+# faiss squares distances in float32. Vectors of this length are at most twice as far apart, and
+# their square is a quarter of the largest float32.
+_LONGEST = float(np.finfo(np.float32).max) ** 0.5 / 4
 
 
 class Codec(NamedTuple):
   """A way of storing vectors."""
 
   encode: Callable[[ArrayLike], np.ndarray]  # [n, d] → [n, nbytes] uint8
-  decode: Callable[[np.ndarray], np.ndarray]  # [n, nbytes] uint8 → [n, d] float32
+  decode: Callable[[ArrayLike], np.ndarray]  # [n, nbytes] uint8 → [n, d] float32
   nbytes: int  # of a vector
   shared: int = 0  # bytes that all vectors have in common: ranges, codebooks, rotations
 
@@ -97,7 +100,7 @@ def floating(d: int, name: str, *, scaled: bool = False) -> Codec:
       codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), -1)[:, :d]
     return np.ascontiguousarray(codes).view(dtype).astype(np.float32) / scale
 
-  return Codec(encode, decode, -(-d // 2) if half else d * dtype.itemsize)
+  return _codec(encode, decode, -(-d // 2) if half else d * dtype.itemsize)
 
 
 def int8(calibration: ArrayLike, *, codes: bool = False, wrap: bool = False) -> Codec:
@@ -113,18 +116,18 @@ def int8(calibration: ArrayLike, *, codes: bool = False, wrap: bool = False) -> 
       the range's ends.
   """
   x = _vectors(calibration)
-  low, high = x.min(axis=0), x.max(axis=0)
-  step = np.where(high > low, (high - low) / np.float32(255), np.float32(1))
+  ends = np.stack([x.min(axis=0), x.max(axis=0)])
+  low, high = ends.astype(np.float64)  # float32 has neither all ranges nor all of their 255th parts
+  step = np.where(high > low, (high - low) / 255, 1)
 
   def encode(x):
     steps = np.rint((_vectors(x, len(low)) - low) / step)
     return (np.mod(steps, 256) if wrap else np.clip(steps, 0, 255)).astype(np.uint8)
 
   def decode(rows):
-    steps = rows.astype(np.float32)
-    return steps if codes else steps * step + low
+    return (rows if codes else rows * step + low).astype(np.float32)
 
-  return Codec(encode, decode, len(low), low.nbytes + step.nbytes)
+  return _codec(encode, decode, len(low), ends.nbytes)
 
 
 def binary(d: int, *, signs: bool = True) -> Codec:
@@ -142,16 +145,17 @@ def binary(d: int, *, signs: bool = True) -> Codec:
     bits = np.unpackbits(codes, axis=1, count=d).astype(np.float32)
     return 2 * bits - 1 if signs else bits
 
-  return Codec(encode, decode, -(-d // 8))
+  return _codec(encode, decode, -(-d // 8))
 
 
 def product(calibration: ArrayLike, nbytes: int, *, seed: int = 0) -> Codec:
   """Product quantisation [jegou2011pq]: a byte names one of 256 centroids of d/nbytes coordinates.
 
   Raises:
-    ValueError: nbytes does not divide d, or the calibration has fewer than 256 vectors.
+    ValueError: nbytes does not divide d, or the calibration has fewer than 256 vectors, or one that
+      is longer than 4.6e18.
   """
-  x = _vectors(calibration)
+  x = _vectors(calibration, longest=_LONGEST)
   n, d = x.shape
   if not 1 <= nbytes <= d or d % nbytes:
     raise ValueError(f"the bytes of product quantisation must divide {d} coordinates, got {nbytes}")
@@ -161,7 +165,8 @@ def product(calibration: ArrayLike, nbytes: int, *, seed: int = 0) -> Codec:
   pq.cp.seed = seed
   pq.cp.min_points_per_centroid = 1  # fewer than 39 make faiss warn
   pq.train(x)
-  return Codec(lambda x: pq.compute_codes(_vectors(x, d)), pq.decode, nbytes, 256 * d * 4)
+  encode = lambda x: pq.compute_codes(_vectors(x, d, longest=_LONGEST))
+  return _codec(encode, lambda codes: pq.decode(np.ascontiguousarray(codes)), nbytes, 256 * d * 4)
 
 
 def rabitq(calibration: ArrayLike, *, seed: int = 0) -> Codec:
@@ -172,16 +177,19 @@ def rabitq(calibration: ArrayLike, *, seed: int = 0) -> Codec:
   Args:
     calibration: [n, d]; its mean is what residuals are taken from.
     seed: of the rotation.
+
+  Raises:
+    ValueError: a vector is longer than 4.6e18.
   """
-  x = _vectors(calibration)
+  x = _vectors(calibration, longest=_LONGEST)
   d = x.shape[1]
   faiss = _faiss()
   rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))
   rotation = rotation.astype(np.float32)
   index = faiss.IndexRaBitQ(d, faiss.METRIC_INNER_PRODUCT)
   index.train(np.ascontiguousarray(x @ rotation))
-  return Codec(
-    lambda x: index.sa_encode(np.ascontiguousarray(_vectors(x, d) @ rotation)),
+  return _codec(
+    lambda x: index.sa_encode(np.ascontiguousarray(_vectors(x, d, longest=_LONGEST) @ rotation)),
     lambda codes: index.sa_decode(np.ascontiguousarray(codes)) @ rotation.T,
     index.sa_code_size(),
     rotation.nbytes + 4 * d,
@@ -197,7 +205,19 @@ def _faiss():
   return faiss
 
 
-def _vectors(x: ArrayLike, d: int | None = None) -> np.ndarray:
+def _codec(encode, decode, nbytes, shared=0) -> Codec:
+  """With a decoder that looks at the shape of what it gets."""
+
+  def checked(codes):
+    codes = np.asarray(codes)
+    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != nbytes:
+      raise ValueError(f"codes must be [n, {nbytes}] uint8, got {codes.dtype} {list(codes.shape)}")
+    return decode(codes)
+
+  return Codec(encode, checked, nbytes, shared)
+
+
+def _vectors(x: ArrayLike, d: int | None = None, longest: float = np.inf) -> np.ndarray:
   """The vectors as contiguous float32 [n, d], checked."""
   x = np.ascontiguousarray(x, np.float32)
   if x.ndim != 2 or not x.size or (d is not None and x.shape[1] != d):
@@ -205,4 +225,11 @@ def _vectors(x: ArrayLike, d: int | None = None) -> np.ndarray:
   if not np.isfinite(x).all():
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     raise ValueError(f"vectors must be finite, got {len(bad)} that are not, first {bad[0]}")
+  if longest < np.inf:
+    length = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
+    if length.max() > longest:
+      raise ValueError(
+        f"vectors must be no longer than {longest:.2g}, as float32 has to hold squared distances, "
+        f"got length {length.max():.2g} at {length.argmax()}"
+      )
   return x

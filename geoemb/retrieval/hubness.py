@@ -117,20 +117,20 @@ def fit_map(name: str, train: ArrayLike) -> Callable[[ArrayLike], np.ndarray]:
   beyond goes to the ends. Compare by cosine, as the source normalises rows last.
 
   Raises:
-    ValueError: no such map, or `train` is not a finite [n, d].
+    ValueError: no such map, or `train` is not a finite [n, d]; of the map, if x is none.
   """
   if name not in MAPS:
     raise ValueError(f"the map must be one of {', '.join(MAPS)}, got {name!r}")
   train = _vectors(train, "train")
-  mean = train.mean(axis=0)
+  mean, d = train.mean(axis=0), train.shape[1]
   if name == "none":
-    return lambda x: _vectors(x, "x")
+    return lambda x: _vectors(x, "x", d)
   if name == "center":
-    return lambda x: _vectors(x, "x") - mean
+    return lambda x: _vectors(x, "x", d) - mean
   if name == "zscore":
     constant = np.ptp(train, axis=0) == 0
     scale = np.where(constant, 0, 1 / np.where(constant, 1, train.std(axis=0)))
-    return lambda x: (_vectors(x, "x") - mean) * scale
+    return lambda x: (_vectors(x, "x", d) - mean) * scale
   quantile = _law(name)(np.arange(0.5, len(train)) / len(train))
   knots = []
   for column in np.sort(train, axis=0).T:
@@ -138,7 +138,7 @@ def fit_map(name: str, train: ArrayLike) -> Callable[[ArrayLike], np.ndarray]:
     size = np.diff(np.append(start, len(train)))
     knots.append((value, np.add.reduceat(quantile, start) / size))
   return lambda x: np.stack(
-    [np.interp(column, *knot) for column, knot in zip(_vectors(x, "x").T, knots)], axis=1
+    [np.interp(column, *knot) for column, knot in zip(_vectors(x, "x", d).T, knots)], axis=1
   )
 
 
@@ -198,7 +198,7 @@ def fit_lift(
   ambient = len(origin) - train.shape[1]  # the sphere's first coordinate points to its pole
 
   def lift(x):
-    v = np.pad(scale * (_vectors(x, "x") - mean), ((0, 0), (ambient, 0)))
+    v = np.pad(scale * (_vectors(x, "x", len(mean)) - mean), ((0, 0), (ambient, 0)))
     with jax.enable_x64(True):
       return np.asarray(_exps(m, origin, v))
 
@@ -221,6 +221,7 @@ def local_scaling(k: int = 5) -> Secondary:
 
   Hubs by it: [schnitzer2012local]. Papers have 1 − exp(·), which has the same order.
   """
+  _positive("k", k)
   about = lambda d: (np.maximum(_nearest(d, k)[:, -1], _TINY),)
   return Secondary(about, lambda d, x, y: -d * (d / (x[0] * y[0])))
 
@@ -240,6 +241,8 @@ def mutual_proximity_empirical(candidates: int = 100, sample: int = 2000) -> Sec
 
   Of a sample of rows, for the nearest candidates; equal shares in the order of distances.
   """
+  _positive("candidates", candidates)
+  _positive("sample", sample)
 
   def score(d, x, y):
     both = (x[0] > d[..., None]) & (y[0] > d[..., None])
@@ -254,6 +257,7 @@ def csls(k: int = 10) -> Secondary:
 
   Written with distances, 1 − cos, and so for those of any geometry.
   """
+  _positive("k", k)
   about = lambda d: (_nearest(d, k).mean(axis=1),)
   return Secondary(about, lambda d, x, y: x[0] + y[0] - 2 * d)
 
@@ -321,8 +325,7 @@ def search(fitted: Fitted, k: int, queries: ArrayLike | None = None) -> exact.Hi
   x = fitted.table if own else _points(queries, fitted.by, "queries")
   if x.shape[1:] != fitted.table.shape[1:]:
     raise ValueError(f"queries must be points {fitted.table.shape[1:]}, got {x.shape[1:]}")
-  if k < 1:
-    raise ValueError(f"k must be positive, got {k}")
+  _positive("k", k)
   n, secondary = len(fitted.table), fitted.secondary
   of_x = () if secondary is None else fitted.about if own else _about(fitted, x, own=False)
   kept = min(k, n - own)
@@ -378,15 +381,21 @@ def _distances(fitted: Fitted, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[s
   """(rows of x, their distances to all of y [b, n] float64)."""
   step = max(1, min(len(x), _BLOCK // len(y)))
   if isinstance(fitted.by, str):
-    size = np.einsum("nd,nd->n", y, y)
+    square = lambda a: np.einsum("nd,nd->n", a, a, dtype=np.float64)
+    cosine, size = fitted.by == "cosine", square(y)
+    rounding = 2 * y.shape[1] * max(np.finfo(x.dtype).eps, np.finfo(y.dtype).eps)
+    pairs = max(1, _BLOCK // y.shape[1])
     for first in range(0, len(x), step):
       some = x[first : first + step]
       d = (some @ y.T).astype(np.float64)
-      if fitted.by == "cosine":
-        d = 1 - d
-      else:
-        d = np.sqrt(np.maximum(np.einsum("nd,nd->n", some, some)[:, None] + size - 2 * d, 0))
-      yield slice(first, first + len(some)), d
+      whole = 1.0 if cosine else square(some)[:, None] + size
+      d = whole - (d if cosine else 2 * d)
+      # Below the rounding of that, |x − y|² is summed, so that equal rows are at 0 and come first.
+      row, column = np.nonzero(d <= rounding * whole)
+      for i in range(0, len(row), pairs):
+        u, v = row[i : i + pairs], column[i : i + pairs]
+        d[u, v] = square(some[u] - y[v]) * (0.5 if cosine else 1)
+      yield slice(first, first + len(some)), d if cosine else np.sqrt(d)
     return
   for first in range(0, len(x), step):
     some = x[first : first + step]
@@ -412,18 +421,20 @@ def _points(x: ArrayLike, by: str | base.Manifold, what: str) -> np.ndarray:
   if not np.isfinite(x).all():
     raise ValueError(f"{what} must be finite")
   if by == "cosine":
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    if not norm.all():
-      raise ValueError(f"a zero vector has no cosine with any: {what} {int(norm[:, 0].argmin())}")
-    x = (x / norm).astype(np.float64 if wide else np.float32)
+    x = exact.unit(x, what).astype(np.float64 if wide else np.float32)
   return x
 
 
-def _vectors(x: ArrayLike, what: str) -> np.ndarray:
+def _vectors(x: ArrayLike, what: str, d: int | None = None) -> np.ndarray:
   x = np.asarray(x, np.float64)
-  if x.ndim != 2 or not x.size or not np.isfinite(x).all():
-    raise ValueError(f"{what} must be finite vectors [n, d], got {x.shape}")
+  if x.ndim != 2 or not x.size or d not in (None, x.shape[1]) or not np.isfinite(x).all():
+    raise ValueError(f"{what} must be finite vectors [n, {d or 'd'}], got {x.shape}")
   return x
+
+
+def _positive(name: str, value: int) -> None:
+  if value < 1:
+    raise ValueError(f"{name} must be positive, got {value}")
 
 
 def _nearest(d: np.ndarray, k: int) -> np.ndarray:

@@ -4,6 +4,7 @@
     found = ivf.search(index, queries, 10, probes=8, where=filters.Equal("section", 3))
     ivf.save(index, "packages.ivf")
     index = ivf.load("packages.ivf")     # memory-mapped
+    ivf.verify("packages.ivf")           # reads all of it
 
 A row is a vector, a packed record of attributes and an id. A query meets the rows of the lists
 whose centroids are nearest, and of these only the ones whose attributes pass: they are tested
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from geoemb import manifolds
@@ -225,9 +227,12 @@ def delete(index: Index, ids: ArrayLike) -> Index:
   """An index without some rows.
 
   Raises:
-    ValueError: an id stands twice or is not there.
+    ValueError: an id stands twice or is not there, or is no integer.
   """
-  ids = np.asarray(ids, np.int64)
+  ids = np.asarray(ids)
+  if ids.ndim != 1 or len(ids) and not np.issubdtype(ids.dtype, np.integer):
+    raise ValueError(f"ids must be a row of integers, got {ids.dtype} {ids.shape}")
+  ids = ids.astype(np.int64)
   _check_ids(ids)
   unknown = np.setdiff1d(ids, index.ids)
   if len(unknown):
@@ -276,15 +281,15 @@ def save(index: Index, path: str | os.PathLike) -> None:
 def load(path: str | os.PathLike) -> Index:
   """The index of a file, memory-mapped: vectors are read when they are scored.
 
+  Checksums of rows, ids and attributes are compared by `verify` alone, which reads all of them.
+
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is not an index, is cut short, or its description is damaged.
+    ValueError: it is not an index, is cut short, or its description, centroids or lists are
+      damaged.
   """
-  path = os.fspath(path)
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f"{path} not found: ivf.save writes it")
-  file = sections.Reader(path, "index of lists")
-  arrays, about = file.arrays, file.about
+  file = _open(path)
+  path, arrays, about = file.path, file.arrays, file.about
   try:
     by = about["by"] if about["by"] == "cosine" else manifolds.make(about["by"], about["c"])
     fields = [(name, code, *map(tuple, shape)) for name, code, *shape in about["attributes"]]
@@ -294,11 +299,28 @@ def load(path: str | os.PathLike) -> Index:
     segment = Segment(arrays["start"], arrays["ids"], records, vectors)
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path} is no index of lists: {error}") from None
+  file.verify("centroids", "start")
   start, n = segment.start, len(segment.ids)
   sound = start.shape == (len(centroids) + 1,) and start[0] == 0 and start[-1] == n
   if not sound or (np.diff(start) < 0).any() or {len(vectors), len(records)} != {n}:
     raise ValueError(f"{path} is damaged: its lists do not hold its {n} rows")
   return Index(by, centroids, (segment,), (np.ones(n, bool),))
+
+
+def verify(path: str | os.PathLike) -> None:
+  """Reads an index's file once and compares checksums.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is damaged.
+  """
+  _open(path).verify()
+
+
+def _open(path: str | os.PathLike) -> sections.Reader:
+  if not os.path.isfile(path):
+    raise FileNotFoundError(f"{os.fspath(path)} not found: ivf.save writes it")
+  return sections.Reader(path, "index of lists")
 
 
 def _check_space(by: str | base.Manifold) -> None:
@@ -319,10 +341,8 @@ def _checked(x: ArrayLike, by: str | base.Manifold, what: str = "vector") -> np.
     raise ValueError(f"{what}s must be finite, got {len(bad)} bad ones, the first is row {bad[0]}")
   if by != "cosine":
     return x
-  norm = np.linalg.norm(wide, axis=1, keepdims=True)
-  if not norm.all():
-    raise ValueError(f"a zero vector has no cosine with any: {what} {int(norm[:, 0].argmin())}")
-  return (wide / norm).astype(np.float32 if x.dtype == np.float64 else x.dtype)
+  half = x.dtype in (np.float16, ml_dtypes.bfloat16)
+  return exact.unit(wide, what).astype(x.dtype if half else np.float32)
 
 
 def _check_ids(ids: np.ndarray) -> None:

@@ -43,7 +43,8 @@ class SparseIndex:
       k: how many; where fewer share a coordinate the rest is filled, with ids of −1.
 
     Raises:
-      ValueError: another number of coordinates, k below 1, or values that are not finite.
+      ValueError: another number of coordinates, k below 1, values that are not finite, or an inner
+        product beyond float32.
     """
     if k < 1:
       raise ValueError(f"k must be positive, got {k}")
@@ -57,8 +58,20 @@ class SparseIndex:
     ids = np.full((b, k), -1, np.int64)
     lists = self._lists.T.tocsr()  # [h, n]
     block = max(1, _SCORES // max(n, 1))
+    # A sparse product leaves out sums that are 0. Those of positive terms are not, if no term is.
+    least = lists.data.min(initial=1)
+    positive = least > 0 and least * queries.data.min(initial=1) > 0
     for start in range(0, b, block):
-      found = (queries[start : start + block] @ lists).tocsr()
+      some = queries[start : start + block]
+      found = (some @ lists).tocsr()
+      beyond = np.flatnonzero(~np.isfinite(found.data))
+      if len(beyond):
+        row = start + np.searchsorted(found.indptr, beyond[0], "right") - 1
+        raise ValueError(f"inner products overflow float32, the first is of query {row}")
+      if not positive:
+        scored = found.toarray()
+        found = (_pattern(some) @ _pattern(lists)).tocsr()
+        found.data = scored[found.nonzero()]
       found.sort_indices()
       for i in range(found.shape[0]):
         part = slice(found.indptr[i], found.indptr[i + 1])
@@ -69,6 +82,12 @@ class SparseIndex:
         order = np.argsort(-values, kind="stable")[:k]
         scores[start + i, : len(order)], ids[start + i, : len(order)] = values[order], docs[order]
     return Found(exact.Hits(scores, ids), work)
+
+
+def _pattern(codes):
+  """1 where a code is not 0."""
+  ones = np.ones_like(codes.data)
+  return scipy.sparse.csr_array((ones, codes.indices, codes.indptr), codes.shape)
 
 
 def _sparse(codes, h):

@@ -66,6 +66,12 @@ def save(folder, family="bert", *, modules=None, **changes):
   return folder
 
 
+def rewrite(path, change):
+  raw = json.loads(path.read_text())
+  change(raw)
+  path.write_text(json.dumps(raw))
+
+
 def reference(family, held, ids):
   """States of all layers for one text, [layers + 1, t, d], in float64 as papers write it."""
   names = bert.FAMILIES[family]
@@ -212,13 +218,32 @@ def test_cache(tmp_path):
     (lambda f: save(f, model_type="gpt2"), ValueError, "model_type must be one of bert"),
     (lambda f: save(f, hidden_size=16), ValueError, "by config.json, got"),
     (lambda f: save(f, num_hidden_layers=3), ValueError, "lacks the tensor 'encoder.layer.2"),
+    (
+      lambda f: save(f, num_hidden_layers=1),
+      ValueError,
+      "safetensors has the layer 'encoder.layer.1'",
+    ),
     (lambda f: save(f, modules=[("Weird", "")]), ValueError, "st.models.Weird is not known"),
+    (lambda f: save(f, modules=[("Pooling", 3)]), ValueError, "must list modules, each with its"),
+    (
+      lambda f: rewrite(f / "tokenizer.json", lambda raw: raw["model"]["vocab"].update(k=14)),
+      ValueError,
+      "tokenizer.json: ids must be below the network's vocab_size 14, got 14",
+    ),
+    (
+      lambda f: rewrite(
+        f / "tokenizer.json",
+        lambda raw: raw["post_processor"]["special_tokens"]["[SEP]"].update(ids=[99]),
+      ),
+      ValueError,
+      "tokenizer.json: ids must be below the network's vocab_size 14, got 99",
+    ),
     (lambda f: (f / "tokenizer.json").write_text("{}"), ValueError, "is no tokenizer"),
     (lambda f: (f / "tokenizer.json").unlink(), FileNotFoundError, "tokenizer.json not found"),
     (lambda f: (f / "model.safetensors").write_bytes(b"\1\2"), ValueError, "is damaged"),
     (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "safetensors not found"),
   ],
-  ids=range(10),
+  ids=range(14),
 )
 def test_bad_models_are_refused(spoil, error, message, tmp_path):
   spoil(save(tmp_path))
@@ -227,10 +252,52 @@ def test_bad_models_are_refused(spoil, error, message, tmp_path):
   assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  ("family", "changes", "message"),
+  [
+    ("bert", {"num_attention_heads": 3}, "hidden_size must be a multiple of 3 heads, got 8"),
+    ("bert", {"num_attention_heads": 0}, "num_attention_heads must be an integer ≥ 1, got 0"),
+    ("bert", {"num_attention_heads": "2"}, "num_attention_heads must be an integer ≥ 1, got '2'"),
+    ("bert", {"num_hidden_layers": 0}, "num_hidden_layers must be an integer ≥ 1, got 0"),
+    ("bert", {"num_hidden_layers": True}, "num_hidden_layers must be an integer ≥ 1, got True"),
+    ("bert", {"hidden_size": 8.0}, "hidden_size must be an integer ≥ 1, got 8.0"),
+    ("bert", {"vocab_size": []}, r"vocab_size must be an integer ≥ 1, got \[\]"),
+    ("bert", {"layer_norm_eps": "x"}, "layer_norm_eps must be a positive number, got 'x'"),
+    ("bert", {"layer_norm_eps": -1}, "layer_norm_eps must be a positive number, got -1"),
+    ("bert", {"model_type": []}, r"model_type must be one of bert, .*, got \[\]"),
+    ("bert", {"hidden_act": []}, r"hidden_act must be one of gelu, .*, got \[\]"),
+    ("roberta", {"pad_token_id": -1}, "pad_token_id must be an integer ≥ 0, got -1"),
+    ("roberta", {"pad_token_id": 40}, "max_position_embeddings must be an integer ≥ 42, got 40"),
+    ("mpnet", {"relative_attention_num_buckets": 2}, "buckets must be an integer ≥ 4, got 2"),
+    ("distilbert", {"n_heads": 5}, "hidden_size must be a multiple of 5 heads, got 8"),
+  ],
+)
+def test_bad_sizes_are_refused(family, changes, message, tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps(config(family, **changes)))
+  with pytest.raises(ValueError, match=f"config.json: .*{message}$"):
+    bert.read_config(tmp_path)
+
+
+def test_texts_are_as_long_as_the_settings_say(tmp_path):
+  save(tmp_path)
+  settings = tmp_path / "sentence_bert_config.json"
+  for length, want in ((5, 5), (None, 40)):
+    settings.write_text(json.dumps({"max_seq_length": length}))
+    (ids,) = sentence_encoder.load(tmp_path).tokens(["a " * 60])
+    assert len(ids) == want
+  for length in (-5, "128"):
+    settings.write_text(json.dumps({"max_seq_length": length}))
+    with pytest.raises(ValueError, match=f"config.json: .* integer ≥ 1, got {length!r}$"):
+      sentence_encoder.load(tmp_path)
+
+
 def test_bad_texts_are_refused(tmp_path):
   encoder = sentence_encoder.load(save(tmp_path))
   with pytest.raises(ValueError, match="sequence of strings, got str"):
     encoder.encode("one text")
+  for call in (encoder.encode, encoder.encode_tokens, encoder.tokens):
+    with pytest.raises(ValueError, match="but text 2 has half of a pair of surrogates at 3$"):
+      call(["a", "\U0001f600", "b c\ud800", "d"])
   with pytest.raises(ValueError, match="between 0 and 2, got 3"):
     encoder.encode(["a"], layer=3)
   with pytest.raises(FileNotFoundError, match="no such model not found"):

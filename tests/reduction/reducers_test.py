@@ -76,6 +76,27 @@ def test_whitening_is_white_and_leaves_dead_coordinates_at_zero():
   assert not whiten(np.zeros_like(x)).transform(x).any()
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e15])
+def test_whitening_does_not_depend_on_the_scale(scale):
+  x = spread() * np.float32(scale)
+  z = np.asarray(quick_jit(lambda x: linear.pca(x, 6, whiten=True).transform(x))(x))
+  np.testing.assert_allclose(z.T @ z / len(x), np.diag([1, 1, 1, 1, 1, 0]), atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_vectors_are_widened(dtype):
+  x = jnp.asarray(spread(), dtype)
+  fits = (
+    lambda x: linear.pca(x, 3),
+    lambda x: linear.truncation(x, 3),
+    lambda x: linear.random_projection(x, 3, key=KEY),
+  )
+  compute = quick_jit(lambda x: [fit(x).transform(x) for fit in fits])
+  for got, want in zip(compute(x), compute(x.astype(jnp.float32))):
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_all_but_the_top_leaves_the_top_out():
   x = spread()
   every, rest = quick_jit(lambda x: (linear.pca(x, 5), linear.pca(x, 3, skip=2)))(x)

@@ -83,6 +83,18 @@ def test_int8_outside_its_range():
   np.testing.assert_array_equal(wrapped.decode(wrapped.encode(x)), [[44, 4], [253, 0], [7, 0]])
 
 
+@pytest.mark.parametrize("top", [3e38, 1.0, 1e-40, 5e-44])
+def test_int8_of_any_range(top):
+  """Also of one, or of steps, that float32 does not have."""
+  x = np.array([[-top], [0], [top / 3], [top]], np.float32)
+  codec = codecs.int8(x)
+  step = 2 * top / 255
+  error = np.abs(codec.decode(codec.encode(x)).astype(float) - x)
+  assert error.max() <= step / 2 + np.spacing(np.float32(top))
+  assert error[[0, 3]].max() == 0
+  assert codec.shared == 8
+
+
 def test_int8_codes_are_steps():
   x = vectors()
   raw, codec = codecs.make("int8_codes", x), codecs.make("int8", x)
@@ -131,6 +143,40 @@ def test_rabitq_estimates_inner_products_as_well_as_faiss_searches():
   true = np.take_along_axis(x[:20] @ x.T, ids, axis=1)
   assert np.corrcoef(ours.ravel(), score.ravel())[0, 1] > 0.99  # faiss rounds its factors otherwise
   assert np.abs(ours - true).mean() < 1.05 * np.abs(score - true).mean()
+
+
+@pytest.mark.parametrize("name", ["pq4", "rabitq"])
+def test_faiss_gets_no_vectors_whose_squares_overflow(name):
+  pytest.importorskip("faiss", reason="extra search")
+  x = vectors()
+  x[1::2] = -x[::2]  # as far apart as their lengths allow
+  most = 4.6e18 / np.linalg.norm(x, axis=1).max()
+  small = codecs.make(name, x)
+  want = small.decode(small.encode(x))
+  codec = codecs.make(name, x * np.float32(most))
+  got = codec.decode(codec.encode(x * np.float32(most)))
+  assert np.isfinite(got).all()
+  error = lambda back: np.mean((back.astype(float) - x) ** 2)
+  np.testing.assert_allclose(error(got / np.float32(most)), error(want), rtol=0.1)  # other k-means
+  for call in (codec.encode, lambda x: codecs.make(name, x)):
+    with pytest.raises(ValueError, match="no longer than 4.6e.18, as float32 .* at 3$"):
+      call(np.where(np.arange(len(x))[:, None] == 3, 2 * most, 1) * x)
+
+
+@pytest.mark.parametrize(
+  "name", [*PLAIN, "float4_e2m1", "int8_codes", "int8_wrapped", "binary01", "pq6", "rabitq"]
+)
+def test_codes_of_another_size_are_refused(name):
+  if name in ("pq6", "rabitq"):
+    pytest.importorskip("faiss", reason="extra search")
+  x = vectors()
+  codec = codecs.make(name, x)
+  codes = codec.encode(x[:4])
+  strided = codec.decode(np.asfortranarray(codes)[::2])
+  np.testing.assert_allclose(strided, codec.decode(codes)[::2], atol=1e-6)
+  for bad in (codes[:, :-1], np.repeat(codes, 2, axis=1), codes[0], codes.astype(np.float32)):
+    with pytest.raises(ValueError, match=rf"codes must be \[n, {codec.nbytes}\] uint8, got"):
+      codec.decode(bad)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,36 @@ def test_without_a_secondary_it_is_exact_search(by):
     np.testing.assert_array_equal(hubness.search(hubness.fit(x, by=by), K).ids, want)
 
 
+@pytest.mark.parametrize("by", ["cosine", "euclidean"])
+@pytest.mark.parametrize("name", ["none", "local_scaling"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_copies_come_before_strangers(by, name, dtype, monkeypatch):
+  monkeypatch.setattr(hubness, "_BLOCK", 3000)  # copies in several parts
+  x = (np.random.default_rng(0).standard_t(3, (300, 100)) + 5).astype(dtype)
+  x = np.concatenate([x, *[x[:1]] * 7])
+  secondary = None if name == "none" else hubness.SECONDARY[name]()
+  fitted = hubness.fit(x, secondary, by=by)
+  copies = {0, *range(300, 307)}  # among themselves they tie but for rounding
+  assert set(hubness.search(fitted, 7).ids[0]) == copies - {0}
+  assert set(hubness.search(fitted, 8, x[:1]).ids[0]) == copies
+
+
+def test_distances_below_rounding_are_those_of_differences():
+  """Against longdouble, of rows that are up to 1e-9 apart where products tell 1e-7 from 0."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(1, 20)) + 1
+  x = x + rng.normal(size=(30, 20)) * np.geomspace(1e-13, 1e-9, 30)[:, None]
+  wide = x.astype(np.longdouble)
+  unit = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+  for by, y in (("euclidean", wide), ("cosine", unit)):
+    gap = np.square(y[:, None] - y[None]).sum(axis=-1)
+    want = np.sqrt(gap) if by == "euclidean" else gap / 2
+    fitted = hubness.fit(x, by=by)
+    ((_, got),) = hubness._distances(fitted, fitted.table, fitted.table)
+    np.testing.assert_allclose(got[-3:, :3], want[-3:, :3].astype(float), rtol=1e-5)
+    assert not np.diagonal(got).any()
+
+
 def test_measures():
   ids = np.array([[0, 1], [0, 2], [0, 1], [0, -1], [0, 1]])
   count = np.array([5, 3, 1, 0])
@@ -207,6 +237,18 @@ def test_lifts_keep_directions_and_lengths(name):
     (lambda: hubness.search(hubness.fit(np.ones((3, 3))), 1, np.ones((1, 2))), "must be points"),
     (lambda: hubness.fit_map("f-cauchy", np.ones((3, 3))), "the map must be one of"),
     (lambda: hubness.matched("center", np.ones((3, 3))), "f-norm or f-unif"),
+    (lambda: hubness.fit_map("none", np.eye(3))(np.ones((2, 4))), r"x must be .* \[n, 3\], got"),
+    (lambda: hubness.fit_map("center", np.eye(3))(np.ones((2, 1))), r"\[n, 3\], got \(2, 1\)"),
+    (lambda: hubness.fit_map("zscore", np.eye(3))(np.ones((2, 1))), r"\[n, 3\], got \(2, 1\)"),
+    (lambda: hubness.fit_map("f-norm", np.eye(3))(np.ones((2, 4))), r"\[n, 3\], got \(2, 4\)"),
+    (
+      lambda: hubness.fit_lift(manifolds.make("lorentz"), np.eye(3), radius=1)(np.ones((2, 1))),
+      r"\[n, 3\], got \(2, 1\)",
+    ),
+    (lambda: hubness.csls(0), "k must be positive, got 0"),
+    (lambda: hubness.local_scaling(-1), "k must be positive, got -1"),
+    (lambda: hubness.mutual_proximity_empirical(0), "candidates must be positive, got 0"),
+    (lambda: hubness.mutual_proximity_empirical(5, sample=0), "sample must be positive, got 0"),
     (lambda: hubness.occurrences([[3]], 3), "between -1 and 2"),
     (lambda: hubness.measures([[-1]], 3), "with some neighbour"),
     (

@@ -10,6 +10,7 @@ import pytest
 
 from geoemb import manifolds
 from geoemb.retrieval import exact, filters, ivf
+from geoemb.tables import sections
 
 LISTS = 12
 WHERE = filters.And((filters.Range("size", high=40), filters.Contains("tags", (70,))))
@@ -149,6 +150,17 @@ def test_narrow_vectors_without_attributes(tmp_path):
   assert len(ivf.add(held, x[:2])) == 402
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_integer_vectors_have_cosines(dtype, tmp_path):
+  """As images have them: by bytes, directions would round to 0."""
+  x = np.random.default_rng(0).integers(0, 256, (100, 6)).astype(dtype)
+  index = ivf.build(x[:80], lists=4)
+  assert index.segments[0].vectors.dtype == np.float32
+  ivf.save(ivf.add(index, x[80:]), tmp_path / "x.ivf")
+  got = ivf.search(ivf.load(tmp_path / "x.ivf"), x[:9], 7, probes=4)
+  same(got, exact.search(x[:9], x, 7, by="cosine"))
+
+
 def test_damaged_files_are_refused(tmp_path):
   path = tmp_path / "some.ivf"
   ivf.save(made(), path)
@@ -162,6 +174,27 @@ def test_damaged_files_are_refused(tmp_path):
     ivf.load(path)
   with pytest.raises(FileNotFoundError, match="ivf.save writes it"):
     ivf.load(tmp_path / "none.ivf")
+
+
+def test_damaged_arrays_are_found(tmp_path):
+  path = tmp_path / "some.ivf"
+  ivf.save(made(), path)
+  ivf.verify(path)
+  whole = path.read_bytes()
+  for name, held in {n: a.tobytes() for n, a in sections.Reader(path).arrays.items()}.items():
+    for byte in (0, len(held) - 1):
+      damaged = bytearray(whole)
+      damaged[whole.index(held) + byte] ^= 1
+      path.write_bytes(damaged)
+      with pytest.raises(ValueError, match=f"checksum of its {name} is wrong"):
+        ivf.verify(path)
+      if name in ("start", "centroids"):  # what loading reads in full
+        with pytest.raises(ValueError, match=f"checksum of its {name} is wrong"):
+          ivf.load(path)
+      else:
+        ivf.load(path)
+  with pytest.raises(FileNotFoundError, match="ivf.save writes it"):
+    ivf.verify(tmp_path / "none.ivf")
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
@@ -193,6 +226,8 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     (lambda: ivf.add(made(), points("cosine"), columns=columns(), ids=np.arange(400)), "400 ids"),
     (lambda: ivf.delete(made(), [3, 400]), "got 1 others, one is 400"),
     (lambda: ivf.delete(made(), [3, 3]), "ids must differ"),
+    (lambda: ivf.delete(made(), [1.7]), r"a row of integers, got float64 \(1,\)"),
+    (lambda: ivf.delete(made(), np.ones(400, bool)), r"a row of integers, got bool \(400,\)"),
     (lambda: ivf.search(made(), np.ones((1, 4)), 1, probes=1), r"queries must be points \(3,\)"),
     (lambda: ivf.search(made(), np.zeros((1, 3)), 1, probes=1), "no cosine with any: query 0"),
     (lambda: ivf.search(made(), np.ones((1, 3)), 0, probes=1), "must be positive"),

@@ -61,8 +61,10 @@ def test_a_changed_byte_is_seen_by_opening_or_by_verifying(tmp_path):
     (tmp_path / "y").write_bytes(damaged)
     if 64 <= at < description:
       reader = sections.Reader(tmp_path / "y")  # opening does not read the arrays
-      with pytest.raises(ValueError, match="checksum of its a is wrong"):
-        reader.verify()
+      for names in ((), ("a",), ("b", "a")):
+        with pytest.raises(ValueError, match="checksum of its a is wrong"):
+          reader.verify(*names)
+      reader.verify("b", "c", "d")
     else:
       with pytest.raises(ValueError, match="no store|damaged|cut short"):
         sections.Reader(tmp_path / "y")
