@@ -69,6 +69,8 @@ def parse(argv: Sequence[str]) -> Command:
     name, equals, value = word.lstrip("-").partition("=")
     name = "help" if name == "h" else name
     if name in SWITCHES:
+      if value.lower() not in ("", "true", "1", "false", "0"):
+        raise errors.Abort(f"--{name} is true or false, got {value!r}", errors.USAGE)
       if value.lower() in ("", "true", "1"):
         command.switches.add(name)
       continue

@@ -100,6 +100,7 @@ MISTAKES = {
   "bool": (["", "--config.flag=perhaps"], "takes bool"),
   "optional": (["", "--config.save_every=often"], "takes int | None"),
   "no_value": (["", "--config.lr"], "needs a value"),
+  "switch": (["", "--record=yes"], "--record is true or false, got 'yes'"),
   "argument": (["", "small"], "unexpected argument 'small'"),
   "not_an_experiment": (["/../loop_test.py"], "no experiment"),
   "record": (["", "--record"], "let the run finish"),

@@ -262,13 +262,16 @@ def fit(
     carry = init(step, sample, state, key, block=block)
     zeros = jax.tree.map(np.zeros_like, (carry.recent, carry.sums))
     del state
-    done, clock = 0, {"seconds": 0.0, "line_seconds": 0.0}  # line_seconds: at the last line
+    done, line = 0, 0  # line: step of the last line
+    clock = {"seconds": 0.0, "line_seconds": 0.0}  # line_seconds: at the last line
     if restored := store.restore(carry._replace(bad=None)):
       done, clock = restored.step, restored.meta["clock"]
+      line = restored.meta.get("line", done // log_every * log_every)  # a checkpoint may lack it
       carry = restored.tree._replace(bad=carry.bad)
       logging.info("resuming from the checkpoint of step %d in %s", done, workdir)
     lines = stack.enter_context(contextlib.closing(writer.Writer(workdir, done)))
     if done >= steps:
+      logging.warning("nothing to train: %s holds step %d of %d", workdir, done, steps)
       return Fit(carry.state, done, clock["seconds"], 0.0)
 
     begin = time.perf_counter()
@@ -278,9 +281,9 @@ def fit(
     bar = stack.enter_context(contextlib.closing(progress.Progress(done, steps, items)))
 
     def save():
-      store.save(done, carry._replace(bad=None), {"clock": clock})
+      store.save(done, carry._replace(bad=None), {"clock": clock, "line": line})
 
-    line, saved, saved_at, plan = done // log_every * log_every, done, time.monotonic(), 1
+    saved, saved_at, plan = done, time.monotonic(), 1
     while done < steps and not request:
       n = min(plan, _boundary(done, steps, log_every, save_every, eval_every) - done)
       begin = time.perf_counter()

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from geoemb.harness import catalogue, errors, results, targets
+from geoemb.harness import catalogue, errors, results, targets, workdirs
 
 BEGIN = "<!-- report: from here on written by `python launch.py --report` -->"
 END = "<!-- report: end -->"
@@ -260,20 +260,22 @@ def pages(root: str) -> dict[str, str]:
 
 def write(root: str) -> list[str]:
   """Rewrites the READMEs that differ; returns their paths."""
-  changed = []
-  for path, text in pages(root).items():
-    old = None
-    if os.path.exists(path):
-      with open(path, encoding="utf-8") as f:
-        old = f.read()
-    if text != old:
-      try:
-        with open(path, "w", encoding="utf-8") as f:
-          f.write(text)
-      except OSError as e:
-        raise errors.Abort(errors.os_error(e, f"cannot write {path}")) from e
-      changed.append(path)
-  return changed
+  with workdirs.alone(os.path.join(root, "experiments")):
+    return [path for path, text in pages(root).items() if _rewrite(path, text)]
+
+
+def _rewrite(path: str, text: str) -> bool:
+  """Whether the file had to be written to have this text."""
+  if os.path.exists(path):
+    with open(path, encoding="utf-8") as f:
+      if f.read() == text:
+        return False
+  try:
+    with open(path, "w", encoding="utf-8") as f:
+      f.write(text)
+  except OSError as e:
+    raise errors.Abort(errors.os_error(e, f"cannot write {path}")) from e
+  return True
 
 
 def summary(experiment: catalogue.Experiment, variant: str, result: Mapping[str, Any]) -> str:

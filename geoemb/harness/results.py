@@ -117,14 +117,14 @@ def record(experiment: catalogue.Experiment, variant: str, workdir: str, root: s
   if variant in experiment.partial:
     entry["partial"] = experiment.partial[variant]
   same = lambda r: (r["variant"], r["seed"]) == (entry["variant"], entry["seed"])
-  runs = [r for r in records(experiment) if not same(r)] + [entry]
-  runs.sort(key=lambda r: (r["variant"], r["seed"]))
   file = path(experiment)
-  try:
-    os.makedirs(os.path.dirname(file), exist_ok=True)
-    workdirs.write_json(file, {"experiment": here, "runs": runs})
-  except OSError as e:
-    raise errors.Abort(errors.os_error(e, f"cannot write {file}")) from e
+  with workdirs.alone(os.path.dirname(file)):
+    runs = [r for r in records(experiment) if not same(r)] + [entry]
+    runs.sort(key=lambda r: (r["variant"], r["seed"]))
+    try:
+      workdirs.write_json(file, {"experiment": here, "runs": runs})
+    except OSError as e:
+      raise errors.Abort(errors.os_error(e, f"cannot write {file}")) from e
   return f"recorded {variant}, seed {entry['seed']}, in {os.path.relpath(file)}"
 
 

@@ -102,7 +102,17 @@ def run(
 
   Returns:
     mean_rank and map of the reconstruction; with `predict` those of the held-out edges instead.
+
+  Raises:
+    ValueError: a setting that makes no sense.
   """
+  sizes = {name: getattr(config, name) for name in ("dim", "batch_size", "lr_batch")}
+  for name, value in (sizes | {"c": m.c}).items():
+    if not value > 0:
+      raise ValueError(f"{name} must be positive, got {value}")
+  for name in ("epochs", "burn_in"):
+    if not getattr(config, name) >= 0:
+      raise ValueError(f"{name} must be at least 0, got {getattr(config, name)}")
   if config.hard_weight and config.hard_negatives < 1:
     raise ValueError(
       f"hard_weight needs hard_negatives of at least 1, got {config.hard_negatives}; "
@@ -120,7 +130,7 @@ def run(
   batch = max(1, min(config.batch_size, len(edges) // _MIN_STEPS))
   shared = config.negatives_shared if batch == config.batch_size else batch
   per_epoch = len(edges) // batch
-  steps, burn_in = (max(0, round(e * per_epoch)) for e in (config.epochs, config.burn_in))
+  steps, burn_in = (round(e * per_epoch) for e in (config.epochs, config.burn_in))
   logging.info("%d nodes, %d edges; %d steps of %d pairs", n, len(edges), steps, batch)
 
   schedule = schedules.burn_in(

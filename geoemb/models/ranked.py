@@ -99,7 +99,7 @@ def ancestral(
   v = jnp.asarray(v - v.mean(axis=0), dtype)
   origin = m.origin((n,), dim, dtype)
   length = jnp.sqrt(jnp.mean(jnp.square(m.norm(origin, v))))
-  return m.exp(origin, v * (scale / length))
+  return m.exp(origin, v * (scale / jnp.where(length > 0, length, 1)))  # 0 of a single node
 
 
 def nested(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from geoemb.manifolds import Manifold
-from geoemb.typing import Array, PyTree
+from geoemb.typing import Array, PyTree, Scalar
 
 
 class State(NamedTuple):
@@ -25,7 +25,7 @@ def init(x: PyTree) -> State:
   return State(jnp.zeros([], jnp.int32), jax.tree.map(jnp.copy, x))
 
 
-def update(m: Manifold, state: State, x: PyTree, *, decay: float | None = None) -> State:
+def update(m: Manifold, state: State, x: PyTree, *, decay: Scalar | None = None) -> State:
   """The mean with x as one point more: x̄ ← geodesic(x̄, x, share).
 
   The share is 1/t for the t-th point, so that all count alike: on flat space this is their mean. It
@@ -41,7 +41,7 @@ def update(m: Manifold, state: State, x: PyTree, *, decay: float | None = None) 
   Raises:
     ValueError: decay is not between 0 and 1.
   """
-  if decay is not None and not 0 <= decay < 1:
+  if not (decay is None or isinstance(decay, jax.core.Tracer) or 0 <= decay < 1):
     raise ValueError(f"decay is at least 0 and below 1, got {decay}")
   count = state.count + 1
 

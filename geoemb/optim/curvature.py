@@ -64,9 +64,10 @@ def learned(
   """A transformation of pairs (points, log c), both learned, by the rule of this module.
 
   In each step the points move on the manifold of the present c, then c moves, and takes the points
-  and the tangents in their optimizer's state along. So what `curvature` is given is the derivative
-  of the loss by log c along that way, ∂f/∂log c + ⟨∂f/∂x, ∂x/∂log c⟩, not that at fixed
-  coordinates. All points move, so this is for dense tables and not for `rows.update`.
+  and the points and tangents in their optimizer's state along; means that are kept beside it, as by
+  `averaging`, are left to `rebase`. So what `curvature` is given is the derivative of the loss by
+  log c along that way, ∂f/∂log c + ⟨∂f/∂x, ∂x/∂log c⟩, not that at fixed coordinates. All points
+  move, so this is for dense tables and not for `rows.update`.
 
   Args:
     geometry: a module such as geoemb.manifolds.lorentz.
@@ -99,7 +100,9 @@ def learned(
 
     carry = lambda x, v: rebase(m, m_new, x, v)[1]
     points = links.map_tangents(lambda v: jax.tree.map(carry, y, v), points)
-    z = jax.tree.map(lambda y: rebase(m, m_new, y)[0], y)
+    there = lambda tree: jax.tree.map(lambda y: rebase(m, m_new, y)[0], tree)
+    points = links.map_points(there, points)
+    z = there(y)
     return (jax.tree.map(m_new.displacement, x, z), step_c), LearnedState(points, state_c)
 
   return optax.GradientTransformation(init, update)

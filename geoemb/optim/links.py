@@ -13,7 +13,7 @@ for dense steps, since with `rows.update` a row of an earlier batch would miss t
 
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,14 @@ class ScaleByRAdamState(NamedTuple):
   nu_max: PyTree  # v̂_t of AMSGrad, or () without
 
 
+class LookaheadState(NamedTuple):
+  """State of `lookahead.lookahead`."""
+
+  count: Array  # [] int32, steps of the fast points
+  slow: PyTree  # φ, the slow points; after every k-th step they are the points
+  fast: PyTree  # state of the fast points' optimizer
+
+
 # Which fields of a link's state are tangents at the current points, to be carried along.
 TANGENTS = {
   optax.TraceState: ("trace",),
@@ -40,6 +48,10 @@ TANGENTS = {
   optax.ScaleByLionState: ("mu",),
   ScaleByRAdamState: ("mu",),
 }
+# Which are points.
+POINTS = {LookaheadState: ("slow",)}
+# States that keep neither, though their arrays may have the points' shapes.
+_NO_TANGENTS = (optax.ScaleByRssState,)
 
 
 def to_riemannian(m: Manifold) -> optax.GradientTransformation:
@@ -66,7 +78,10 @@ def clip_norm(
 
   def clip(v: Array, x: Array) -> Array:
     flat = lambda x, v: numerics.safe_norm(v.reshape(*v.shape[: v.ndim - m.point_ndim], -1))
-    length = m.wide((m.norm if norm == "riemannian" else flat)(x, v))
+    if v.ndim:
+      length = m.wide((m.norm if norm == "riemannian" else flat)(x, v))
+    else:  # a number, of flat space
+      length = jnp.abs(v)
     over = length > max_norm
     return jnp.where(over, v * (max_norm / jnp.where(over, length, 1)), v)
 
@@ -92,15 +107,25 @@ def add_decay(m: Manifold, weight_decay: Scalar) -> optax.GradientTransformation
   return optax.stateless(lambda v, x: jax.tree.map(add, v, x))
 
 
+def _map_fields(names: dict[type, tuple], f: Callable[[PyTree], PyTree], state: PyTree) -> PyTree:
+  def move(node: PyTree) -> PyTree:
+    if type(node) not in names:
+      return node
+    mine = names[type(node)]
+    fields = node._asdict().items()
+    return node._replace(**{k: f(v) if k in mine else _map_fields(names, f, v) for k, v in fields})
+
+  return jax.tree.map(move, state, is_leaf=lambda node: type(node) in names)
+
+
 def map_tangents(f: Callable[[PyTree], PyTree], state: PyTree) -> PyTree:
   """The state with f applied to every tree of tangents in it, which is shaped as the points are."""
+  return _map_fields(TANGENTS, f, state)
 
-  def move(node: PyTree) -> PyTree:
-    if type(node) not in TANGENTS:
-      return node
-    return node._replace(**{name: f(getattr(node, name)) for name in TANGENTS[type(node)]})
 
-  return jax.tree.map(move, state, is_leaf=lambda node: type(node) in TANGENTS)
+def map_points(f: Callable[[PyTree], PyTree], state: PyTree) -> PyTree:
+  """The state with f applied to every tree of points in it, such as lookahead's slow ones."""
+  return _map_fields(POINTS, f, state)
 
 
 def carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
@@ -108,15 +133,31 @@ def carry(m: Manifold, state: PyTree, x: PyTree, y: PyTree) -> PyTree:
   return map_tangents(lambda v: jax.tree.map(m.transport, x, y, v), state)
 
 
+def _check_carried(state: PyTree, x: PyTree) -> None:
+  """Raises ValueError if a link keeps what may be tangents and is not in TANGENTS."""
+  shapes = {x.shape for x in jax.tree.leaves(x)}
+  known = (*TANGENTS, *_NO_TANGENTS)
+  is_known = lambda node: type(node) in known
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_known):
+    if is_known(leaf) or getattr(leaf, "shape", ()) not in shapes:
+      continue
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+      raise ValueError(
+        f"tangent_links{jax.tree_util.keystr(path)} is shaped as the points are, and how to carry "
+        "it along with them is not known; for moments see radam.scale_by_radam"
+      )
+
+
 def riemannian(
   m: Manifold,
   *tangent_links: optax.GradientTransformation,
   move: Literal["exp", "retract"] = "exp",
   max_step: Scalar | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
   """A transformation of points from links that act on tangent vectors.
 
-  Tangents kept in the links' states (momentum, first moments) are transported to the new points.
+  Tangents kept in the links' states (momentum, first moments) are transported to the new points:
+  those of `TANGENTS`. Arguments of its update beyond the usual go to the links that take them.
 
   Args:
     m: the manifold all of `params` lie on; for trees only partly on it see `optax.partition`.
@@ -125,7 +166,8 @@ def riemannian(
     max_step: longest step, in the metric; longer ones are shortened, row by row.
 
   Raises:
-    ValueError: no such move.
+    ValueError: no such move; from `init` on curved space, a link that keeps arrays of the points'
+      shapes of which it is not known whether they are tangents, such as optax.scale_by_adam.
   """
   if move not in ("exp", "retract"):
     raise ValueError(f'move must be "exp" or "retract", got {move!r}')
@@ -136,16 +178,23 @@ def riemannian(
   if m.ops is euclidean:  # x + v is the point itself: no rounding of (x + v) − x
     return inner
 
-  def update(g: PyTree, state: PyTree, x: PyTree | None = None) -> tuple[PyTree, PyTree]:
-    if x is None:
-      raise ValueError("a Riemannian step needs params: update(grads, state, params)")
-    v, state = inner.update(g, state, x)
-    go = functools.partial(m.exp, limit=max_step) if by_exp else m.retract
-    y = jax.tree.map(go, x, v)
-    # y − x is exact where x and y are close; proj's margin absorbs what apply_updates rounds.
-    return jax.tree.map(m.displacement, x, y), carry(m, state, x, y)
+  def init(x: PyTree) -> PyTree:
+    state = inner.init(x)
+    _check_carried(state[1:], x)
+    return state
 
-  return optax.GradientTransformation(inner.init, update)
+  def update(
+    g: PyTree, state: PyTree, params: PyTree | None = None, **extra: Any
+  ) -> tuple[PyTree, PyTree]:
+    if params is None:
+      raise ValueError("a Riemannian step needs params: update(grads, state, params)")
+    v, state = inner.update(g, state, params, **extra)
+    go = functools.partial(m.exp, limit=max_step) if by_exp else m.retract
+    y = jax.tree.map(go, params, v)
+    # y − x is exact where x and y are close; proj's margin absorbs what apply_updates rounds.
+    return jax.tree.map(m.displacement, params, y), carry(m, state, params, y)
+
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
 def adaptive(
@@ -153,12 +202,13 @@ def adaptive(
   scaling: optax.GradientTransformation,
   learning_rate: optax.ScalarOrSchedule,
   *,
-  weight_decay: float,
+  weight_decay: Scalar,
   move: Literal["exp", "retract"],
   max_step: Scalar | None,
 ) -> optax.GradientTransformation:
   """`riemannian` of a scaling, decoupled weight decay if there is any, and the rate."""
-  decay = [add_decay(m, weight_decay)] if weight_decay else []
+  none = isinstance(weight_decay, (int, float)) and weight_decay == 0
+  decay = [] if none else [add_decay(m, weight_decay)]
   rate = optax.scale_by_learning_rate(learning_rate)
   return riemannian(m, scaling, *decay, rate, move=move, max_step=max_step)
 

@@ -50,7 +50,7 @@ def radagrad(
   *,
   initial: float = 0.1,
   eps: float = 1e-7,
-  weight_decay: float = 0.0,
+  weight_decay: Scalar = 0.0,
   max_step: Scalar | None = None,
   move: Literal["exp", "retract"] = "exp",
 ) -> optax.GradientTransformation:

@@ -1,6 +1,6 @@
 """Riemannian Adam and AMSGrad [becigneul2019radam] §4."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def scale_by_radam(
 
   def init(x: PyTree) -> ScaleByRAdamState:
     nu = jax.tree.map(lambda x: jnp.zeros_like(m.component_inner(x, x)), x)
-    nu_max = nu if amsgrad else ()
+    nu_max = jax.tree.map(jnp.copy, nu) if amsgrad else ()  # each may be donated
     return ScaleByRAdamState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, x), nu, nu_max)
 
   def update(
@@ -66,7 +66,7 @@ def radam(
   b2: float = 0.999,
   eps: float = 1e-8,
   amsgrad: bool = False,
-  weight_decay: float = 0.0,
+  weight_decay: Scalar = 0.0,
   max_step: Scalar | None = None,
   move: Literal["exp", "retract"] = "exp",
 ) -> optax.GradientTransformation:
@@ -92,7 +92,18 @@ def radam(
 
 
 def ramsgrad(
-  learning_rate: optax.ScalarOrSchedule, m: Manifold, **hyperparameters: Any
+  learning_rate: optax.ScalarOrSchedule,
+  m: Manifold,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+  weight_decay: Scalar = 0.0,
+  max_step: Scalar | None = None,
+  move: Literal["exp", "retract"] = "exp",
 ) -> optax.GradientTransformation:
-  """RAMSGrad [becigneul2019radam] §4: `radam` with amsgrad=True, and all its arguments."""
-  return radam(learning_rate, m, amsgrad=True, **hyperparameters)
+  """RAMSGrad [becigneul2019radam] §4: `radam` with amsgrad=True, and its other arguments."""
+  return radam(
+    learning_rate, m, b1=b1, b2=b2, eps=eps, amsgrad=True, weight_decay=weight_decay,
+    max_step=max_step, move=move,
+  )  # fmt: skip

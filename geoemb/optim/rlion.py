@@ -59,7 +59,7 @@ def rlion(
   *,
   b1: float = 0.9,
   b2: float = 0.99,
-  weight_decay: float = 0.0,
+  weight_decay: Scalar = 0.0,
   max_step: Scalar | None = None,
   move: Literal["exp", "retract"] = "exp",
 ) -> optax.GradientTransformation:

@@ -3,9 +3,9 @@
     z, expand = subspace.make(key, params, 750)
     loss = lambda z, batch: loss_fn(expand(z), batch)
 
-The columns of P ∈ ℝ^{D×d} are random and of unit length, so a step in z is as long in θ. The least
-d at which training reaches 90 % of its full quality measures the landscape's intrinsic dimension;
-`least_dimension` seeks it.
+The columns of P ∈ ℝ^{D×d} are random and of unit length, dense ones exactly and the others in the
+mean square, so a step in z is as long in θ. The least d at which training reaches 90 % of its full
+quality measures the landscape's intrinsic dimension; `least_dimension` seeks it.
 """
 
 import math
@@ -78,7 +78,8 @@ def sparse(key: Key, n: int, d: int, dtype: jnp.dtype = jnp.float32) -> Callable
 def fastfood(key: Key, n: int, d: int, dtype: jnp.dtype = jnp.float32) -> Callable[[Array], Array]:
   """Z [d] → P z [n] by S H G Π H B for each l rows, l = 2^⌈log₂ d⌉ [le2013fastfood].
 
-  B are random signs, Π is a permutation, G a Gaussian diagonal, and S makes columns of unit length.
+  B are random signs, Π is a permutation, G a Gaussian diagonal, and S makes columns of unit length:
+  exactly if n is a multiple of l, else in the mean square, as of the last l some rows are left out.
   Takes O(n log d) operations and O(n) numbers, where a dense matrix takes n d.
   """
   size = 1 << max(0, d - 1).bit_length()
@@ -88,7 +89,7 @@ def fastfood(key: Key, n: int, d: int, dtype: jnp.dtype = jnp.float32) -> Callab
   pi = jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key_p, blocks))
   g = jax.random.normal(key_g, (blocks, size), dtype)
   # A column of H G Π H B has ‖·‖² = l Σ g², whatever B and Π: H is orthogonal up to l.
-  g = g / jnp.linalg.norm(g, axis=-1, keepdims=True) / (size * blocks) ** 0.5
+  g = g / jnp.linalg.norm(g, axis=-1, keepdims=True) / n**0.5
 
   def project(z: Array) -> Array:
     y = hadamard(b * jnp.pad(z, (0, size - d)))

@@ -104,7 +104,7 @@ def merge(
   at exp_x Σ log_x(yᵢ), a step that is shortened to the longest of theirs or to 0.2. Its rows of the
   optimizer's state are the means of theirs, tangents being carried to that point first. Changes of
   dense parameters, which are flat, and counts of steps are summed; the rest of the optimizer's
-  state is averaged.
+  state is averaged. Points in that state, such as `lookahead`'s, go as the table and dense do.
 
   It costs a pass over the table on every device, so it is for rounds of many steps.
 
@@ -123,6 +123,10 @@ def merge(
   befores, treedef = jax.tree.flatten(old.opt)
   afters = jax.tree.leaves(new.opt)
   wide = lambda k, x: k.reshape(-1, *[1] * (x.ndim - 1))
+  none = jax.tree.unflatten(treedef, [False] * len(befores))
+  yes = lambda tree: jax.tree.map(lambda _: True, tree)
+  is_point = jax.tree.leaves(links.map_points(yes, none))
+  is_tangent = jax.tree.leaves(links.map_tangents(yes, none))
 
   def alone(before: Array, after: Array) -> Array:
     """What no or one device has moved, to the bit."""
@@ -138,7 +142,10 @@ def merge(
 
   dense = jax.tree.map(change, old.dense, new.dense)
   table = alone(old.table, new.table)
-  leaves = [(alone if k else shared)(*pair) for *pair, k in zip(befores, afters, is_row)]
+  leaves = [
+    (alone if r else change if p else shared)(*pair)
+    for *pair, r, p in zip(befores, afters, is_row, is_point)
+  ]
 
   # Rows that several have moved are few; the geometry is worked out for them alone.
   several = count > 1
@@ -150,21 +157,27 @@ def merge(
     at = jax.lax.dynamic_slice_in_dim(ids, i * size, size)
     take = lambda x: x.at[at].get(mode="clip")
     x, y, k, mine = map(take, (old.table, new.table, count, moved))
-    v = jnp.where(wide(mine, y), m.log(x, y), 0)
-    longest = jnp.maximum(jax.lax.pmax(m.norm(x, v), axis), _REACH)
-    v = total(v)
-    length = m.norm(x, v)
-    v = v * wide(jnp.where(length > longest, longest / jnp.where(length > 0, length, 1), 1), v)
-    z = m.exp(x, v)
-    opt = jax.tree.unflatten(treedef, [take(s) if r else s for s, r in zip(afters, is_row)])
-    opt = jax.tree.leaves(links.carry(m, opt, (y, new.dense), (z, dense)))
 
-    def mean(before: Array, after: Array) -> Array:
-      mean = total(jnp.where(wide(mine, after), after, 0)) / wide(k, after).astype(after.dtype)
-      return before.at[at].set(mean, mode="drop")
+    def agreed(x: Array, y: Array) -> Array:
+      v = jnp.where(wide(mine, y), m.log(x, y), 0)
+      longest = jnp.maximum(jax.lax.pmax(m.norm(x, v), axis), _REACH)
+      v = total(v)
+      length = m.norm(x, v)
+      v = v * wide(jnp.where(length > longest, longest / jnp.where(length > 0, length, 1), 1), v)
+      return m.exp(x, v)
 
-    leaves = [mean(a, b) if r else a for a, b, r in zip(leaves, opt, is_row)]
-    return i + 1, table.at[at].set(z, mode="drop"), leaves
+    def mean(after: Array) -> Array:
+      return total(jnp.where(wide(mine, after), after, 0)) / wide(k, after).astype(after.dtype)
+
+    z = agreed(x, y)
+    put = lambda whole, rows: whole.at[at].set(rows, mode="drop")
+    for j, (before, after) in enumerate(zip(befores, afters)):
+      if is_row[j] and is_point[j]:
+        leaves[j] = put(leaves[j], agreed(take(before), take(after)))
+      elif is_row[j]:
+        own = take(after)
+        leaves[j] = put(leaves[j], mean(m.transport(y, z, own) if is_tangent[j] else own))
+    return i + 1, put(table, z), leaves
 
   blocks = (jnp.sum(several, dtype=jnp.int32) + size - 1) // size
   start = jnp.zeros([], jnp.int32), table, leaves

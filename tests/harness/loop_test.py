@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from geoemb import harness
-from geoemb.harness import hlo, loop, writer
+from geoemb.harness import checkpoints, hlo, loop, writer
 
 N, D, B = 40, 3, 4
 GOAL = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
@@ -210,6 +210,31 @@ def test_a_finished_run_is_not_run_again(tmp_path):
   assert again.seconds == first.seconds
   assert again.compile_seconds == 0
   assert len(lines(tmp_path)) == 40
+
+
+def test_what_is_left_to_train_is_said(tmp_path, caplog):
+  fit(tmp_path, steps=5)
+  with caplog.at_level(std_logging.WARNING, logger="absl"):
+    fit(tmp_path, steps=4)
+  assert f"nothing to train: {tmp_path} holds step 5 of 4" in caplog.messages
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_means_of_a_run_that_is_extended(tmp_path, monkeypatch, older):
+  """Lines of other steps than before: of 10, then of 15; and the checkpoint lies within one."""
+  save = checkpoints.Checkpoints.save
+  if older:  # checkpoints that do not tell where the last line is; at a line they are read right
+    less = lambda self, step, tree, meta: save(self, step, tree, {"clock": meta["clock"]})
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", less)
+  now = lambda x, batch: (x, {"loss": batch[1].astype(jnp.float32)})
+  first = 30 if older else 40
+  fit(tmp_path, now, jnp.zeros(()), steps=first, log_every=10)
+  fit(tmp_path, now, jnp.zeros(()), steps=60, log_every=15)
+  rows, begin = lines(tmp_path), 0
+  for row in rows:
+    np.testing.assert_allclose(row["loss"], (begin + row["step"] - 1) / 2, rtol=1e-6)
+    begin = row["step"]
+  assert begin == 60
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

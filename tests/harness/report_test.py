@@ -1,10 +1,13 @@
 import json
+import os
 import pathlib
 import shutil
+import time
+from concurrent import futures
 
 import pytest
 
-from geoemb.harness import catalogue, errors, report, results
+from geoemb.harness import catalogue, errors, report, results, workdirs
 
 EXPERIMENT = '''"""A toy of tables [toy].
 
@@ -117,6 +120,30 @@ def test_records_are_merged_by_variant_and_seed(clone, toy):
   results.record(toy, "less", run(clone, toy, "d", variant="less", value=2.0), root)
   found = [(r["variant"], r["seed"], r["metrics"]["map"]) for r in results.records(toy)]
   assert found == [("dim5", 0, 0.83), ("dim5", 1, 0.81), ("less", 0, 2.0)]
+
+
+def test_records_that_are_made_at_once_are_all_kept(clone, toy, monkeypatch):
+  runs = [run(clone, toy, f"s{seed}", seed) for seed in range(4)]
+  records = results.records
+
+  def slow(experiment):
+    found = records(experiment)
+    time.sleep(0.05)
+    return found
+
+  monkeypatch.setattr(results, "records", slow)
+  with futures.ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda folder: results.record(toy, "dim5", folder, str(clone)), runs))
+  assert [r["seed"] for r in records(toy)] == [0, 1, 2, 3]
+  assert os.listdir(os.path.dirname(results.path(toy))) == ["toy.json"]
+
+
+def test_reports_wait_for_each_other(clone):
+  with futures.ThreadPoolExecutor(1) as pool:
+    with workdirs.alone(str(clone / "experiments")):
+      report_ = pool.submit(report.write, str(clone))
+      assert not futures.wait([report_], timeout=0.1).done
+    assert len(report_.result(timeout=60)) == 2
 
 
 def test_only_todays_variant_is_recorded(clone, toy):

@@ -30,6 +30,10 @@ def test_another_process_is_named(tmp_path):
       workdirs.locked(str(tmp_path)),
     ):
       pass
+    # As of a process in another container, where pids are counted anew.
+    (tmp_path / "lock").write_text(str(os.getpid()))
+    with pytest.raises(errors.Abort, match="in use"), workdirs.locked(str(tmp_path)):
+      pass
   finally:
     process.kill()  # the kernel frees the lock, whatever the end
     process.communicate()
@@ -53,6 +57,25 @@ def test_half_a_config_file_is_written_anew(tmp_path):
   (tmp_path / "config.json").write_text('{"config": {"l')
   workdirs.claim(str(tmp_path), "a.py", {"lr": 1})
   assert json.loads((tmp_path / "config.json").read_text())["config"] == {"lr": 1}
+
+
+@pytest.mark.parametrize("text", [None, '{"config": {"l', "[]"])
+@pytest.mark.parametrize("fit", [".", "part"])
+def test_checkpoints_without_a_config_are_nobodys(tmp_path, text, fit):
+  (tmp_path / fit / "checkpoints").mkdir(parents=True)
+  if text:
+    (tmp_path / "config.json").write_text(text)
+  with pytest.raises(errors.Abort, match="has checkpoints, and no config.json") as e:
+    workdirs.claim(str(tmp_path), "a.py", {"lr": 1})
+  assert e.value.code == errors.USAGE
+  if text:
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_runs_below_a_workdir_are_not_its_own(tmp_path):
+  (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+  (tmp_path / "other" / "config.json").write_text("{}")
+  workdirs.claim(str(tmp_path), "a.py", {"lr": 1})
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

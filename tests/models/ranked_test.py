@@ -222,6 +222,12 @@ def test_an_ancestral_table_knows_the_graph(name):
   assert np.max(np.abs(x - other)) > 0.01
 
 
+def test_an_ancestral_table_of_one_node_is_the_origin():
+  m = manifolds.make("lorentz", C)
+  x = ranked.ancestral(jax.random.key(0), m, np.zeros((0, 2), np.int64), 1, 3, scale=0.5)
+  np.testing.assert_array_equal(x, m.origin((1,), 3))
+
+
 def test_an_ancestral_table_is_on_the_manifold():
   m = manifolds.make("poincare", 1.0)
   x = ranked.ancestral(jax.random.key(0), m, EDGES, N, 3, scale=5.0)

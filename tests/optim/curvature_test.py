@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import curvature, radam
+from geoemb.optim import curvature, lookahead, radam, rsgd
 from tests.compiling import quick_jit
 
 pytestmark = pytest.mark.slow
@@ -62,6 +62,25 @@ def test_distances_from_the_origin_and_radial_tangents_stay(name):
 def test_only_the_curvature_may_change():
   with pytest.raises(ValueError, match="changes the curvature only, got sphere and lorentz"):
     curvature.rebase(manifolds.make("sphere"), manifolds.make("lorentz"), jnp.ones(3))
+
+
+def test_slow_points_are_rebased_too():
+  m = manifolds.make("sphere")
+
+  @quick_jit
+  def compute(key):
+    x, log_c = m.random(key, (4,), DIM), jnp.float32(0)
+    tx = curvature.learned(
+      manifolds.sphere, lambda m: lookahead.lookahead(rsgd.rsgd(0.0, m), m), optax.sgd(0.5)
+    )
+    g, state = (0 * x, jnp.float32(-1)), tx.init((x, log_c))
+    (step, step_c), state = tx.update(g, state, (x, log_c))
+    return x + step, log_c + step_c, state.points.slow
+
+  x, log_c, slow = compute(jax.random.key(0))
+  np.testing.assert_allclose(log_c, 0.5)
+  np.testing.assert_allclose(slow, x, atol=1e-6)  # the points stood
+  assert not manifolds.make("sphere", jnp.exp(log_c)).fault(slow)
 
 
 @functools.cache

@@ -94,6 +94,14 @@ def test_lookahead_and_means_are_their_definitions(dtype):
     np.testing.assert_allclose(out["ema"][0][t], total / weights, **tol)
 
 
+def test_the_decay_of_a_mean_may_be_traced():
+  m, x = manifolds.make("euclidean"), jnp.arange(3.0)
+  mean = lambda decay: averaging.update(
+    m, averaging.update(m, averaging.init(x), x), x + 1, decay=decay
+  )
+  np.testing.assert_allclose(jax.jit(mean)(0.5).mean, x + 2 / 3, rtol=1e-6)
+
+
 def test_options_out_of_range_are_refused():
   m = manifolds.make("euclidean")
   with pytest.raises(ValueError, match="^every counts steps .*, got 0$"):

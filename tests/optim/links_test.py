@@ -5,7 +5,8 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import links, rsgd
+from geoemb.optim import links, lookahead, radagrad, radam, rsgd
+from tests.compiling import quick_jit
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,45 @@ def test_clip_norm_at_zero_has_a_finite_derivative():
   v = jnp.zeros((2, 3))
   slope = jax.jit(jax.jacfwd(lambda v: tx.update(v, tx.init(v), jnp.ones((2, 3)))[0]))(v)
   assert np.all(np.isfinite(slope))
+
+
+@pytest.mark.parametrize("norm", ["riemannian", "chart"])
+def test_clip_norm_of_a_number_is_by_its_size(norm):
+  tx = links.clip_norm(manifolds.make("euclidean"), 0.5, norm=norm)
+  v = {"a": jnp.float32(-3), "b": jnp.float32(0.25), "c": jnp.float32(0)}
+  out, _ = tx.update(v, tx.init(v), v)
+  assert jax.tree.map(jnp.shape, out) == {"a": (), "b": (), "c": ()}
+  assert jax.tree.map(float, out) == {"a": -0.5, "b": 0.25, "c": 0}
+
+
+def test_links_whose_tangents_would_stay_behind_are_refused():
+  x = jnp.zeros((2, 3))
+  for link, state in ((optax.scale_by_adam(), ".mu"), (optax.scale_by_rms(), ".nu")):
+    make = lambda m, link=link: links.riemannian(m, optax.scale(2.0), link)
+    with pytest.raises(ValueError, match=rf"^tangent_links\[1\]\{state} is shaped as the points"):
+      make(manifolds.make("sphere")).init(x)
+    make(manifolds.make("euclidean")).init(x)  # where all stay as they are
+  line = manifolds.make("poincare")
+  own = radam.scale_by_radam(line), radagrad.scale_by_radagrad(line)
+  for link in (optax.trace(0.9), optax.ema(0.9), optax.scale_by_lion(), *own):
+    links.riemannian(line, optax.chain(link)).init(jnp.zeros((2, 1)))
+
+
+def test_extra_arguments_reach_the_links():
+  m = manifolds.make("sphere")
+  by_value = optax.GradientTransformationExtraArgs(
+    lambda x: optax.EmptyState(), lambda v, state, x, *, value: (-value * v, state)
+  )
+  tx = lookahead.lookahead(links.riemannian(m, optax.scale(2.0), by_value), m)
+  x = m.origin((2,), 3)
+  g = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+
+  @quick_jit
+  def both(value):
+    step, _ = tx.update(g, tx.init(x), params=x, value=value)
+    return step, m.displacement(x, m.exp(x, -2 * value * m.egrad2rgrad(x, g)))
+
+  np.testing.assert_allclose(*both(jnp.float32(0.05)), rtol=1e-5, atol=1e-7)
 
 
 def test_options_that_do_not_exist_are_refused():

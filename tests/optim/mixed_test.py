@@ -78,6 +78,18 @@ def test_a_leaf_that_is_no_manifold_is_refused():
     mixed.mixed({"a": "lorentz"}, lambda m: rsgd.rsgd(0.1, m))
 
 
+def test_numbers_of_a_tree_are_clipped():
+  x = {"scale": jnp.float32(3)}
+  for make in (
+    lambda m: radam.radam(0.1, m, max_step=0.05),
+    lambda m: rsgd.rsgd(0.1, m, max_grad=0.5),
+  ):
+    tx = mixed.mixed({"scale": None}, make)
+    updates, _ = quick_jit(tx.update)(waves(x), tx.init(x), x)
+    assert updates["scale"].shape == ()
+    np.testing.assert_allclose(updates["scale"], -0.05, rtol=1e-6)
+
+
 def test_rows_of_a_table_beside_flat_parameters():
   m = manifolds.make("sphere")
   make = lambda m: rsgd.rsgd(0.1, m, momentum=0.5)

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from geoemb import manifolds
-from geoemb.optim import radam
+from geoemb.optim import radagrad, radam, rlion
+from tests.compiling import quick_jit
 
 
 def path(tx, dtype, steps=50):
@@ -156,6 +157,31 @@ def test_moments_average_over_steps_of_a_resumed_run():
   for t in range(3, 6):
     updates, again = step(x * t, again, x)
     np.testing.assert_array_equal(updates, whole[t])
+
+
+def test_no_two_arrays_of_the_state_share_memory():
+  """So that all may be donated."""
+  state = radam.ramsgrad(0.1, manifolds.make("euclidean")).init(jnp.ones((3, 2)))
+  next_state = jax.jit(lambda state: jax.tree.map(lambda s: s + 1, state), donate_argnums=0)
+  assert optax.tree.get(next_state(state), "count") == 1
+
+
+@pytest.mark.parametrize("make", [radam.radam, radam.ramsgrad, radagrad.radagrad, rlion.rlion])
+def test_hyperparameters_may_be_injected(make):
+  m, x = manifolds.make("euclidean"), jnp.eye(3)
+  g = jnp.cos(jnp.arange(9.0)).reshape(3, 3)
+  hyper = dict(weight_decay=0.25, max_step=0.5)
+  own, injected = make(0.1, m, **hyper), optax.inject_hyperparams(make)(0.1, m, **hyper)
+  states = own.init(x), injected.init(x)
+
+  @quick_jit
+  def both(states):
+    return [tx.update(g, state, x)[0] for tx, state in zip((own, injected), states)]
+
+  expected, found = both(states)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+  usual = optax.inject_hyperparams(make)(0.1, m)  # a weight decay of 0, which may change later
+  jax.eval_shape(usual.update, g, usual.init(x), x)
 
 
 def test_far_targets_are_reached_at_a_constant_rate_if_the_second_moment_forgets():

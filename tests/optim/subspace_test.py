@@ -56,6 +56,14 @@ def test_fastfood_of_a_length_that_is_no_multiple():
   np.testing.assert_allclose(np.linalg.norm(p, axis=0), 1, rtol=0.1)
 
 
+@pytest.mark.parametrize("n, d", [(513, 400), (1025, 513), (350, 300)])
+def test_fastfood_columns_keep_their_length_whatever_is_left_out(n, d):
+  squares = lambda z: jnp.square(subspace.fastfood(jax.random.key(0), n, d)(z))
+  squared = quick_jit(lambda: jax.vmap(squares)(jnp.eye(d)).sum(axis=1))()
+  np.testing.assert_allclose(np.mean(squared), 1, rtol=0.02)  # a mean over random columns
+  np.testing.assert_allclose(squared, 1, atol=0.3)
+
+
 @pytest.mark.parametrize("projection", ["dense", "sparse", "fastfood"])
 @pytest.mark.parametrize("structure_aware", [False, True])
 def test_trains_within_the_subspace(projection, structure_aware):

@@ -11,7 +11,7 @@ from geoemb.data import tree
 from geoemb.graphs import sampling
 from geoemb.harness import hlo, loop
 from geoemb.models import ranked
-from geoemb.optim import radam, rsgd
+from geoemb.optim import lookahead, mixed, radam, rsgd
 from geoemb.tables import rows
 from tests.compiling import quick_jit
 
@@ -255,6 +255,57 @@ def test_changes_of_several_devices_add_up_on_the_manifold(name, monkeypatch):
     for before, after in zip(*others):
       whole = jnp.issubdtype(after.dtype, jnp.integer)
       np.testing.assert_allclose(after, before + (3 if whole else 1))
+
+
+def test_parts_with_optimizers_of_their_own_merge_as_alone():
+  m = manifolds.make("lorentz", C)
+  make = lambda m: rsgd.rsgd(0.1, m, momentum=0.9)
+  txs = mixed.mixed((m, (None,)), make), make(m)
+  x, r = draw(m), jnp.ones(DIM)
+  loss = lambda x, r=r: jnp.sum(jnp.sin(x) * r)
+
+  @quick_jit
+  def run():
+    olds = rows.init(txs[0], x, r), rows.init(txs[1], x)
+    news = [
+      [rows.update(tx, loss, old, jnp.array(ids, jnp.int32))[0] for ids in ([0, 1], [2, 1])]
+      for tx, old in zip(txs, olds)
+    ]
+    return olds, news
+
+  olds, news = run()
+  both, alone = (merged(m, *each) for each in zip(txs, olds, news))
+  np.testing.assert_allclose(both.table, alone.table, rtol=1e-6)
+  trace = lambda state: [s for s in jax.tree.leaves(state.opt) if s.shape == x.shape]
+  np.testing.assert_allclose(*trace(both), *trace(alone), rtol=1e-6)
+  dense = [optax.tree.get(state.opt.inner_states["flat"], "trace")[1][0] for state in news[0]]
+  found = optax.tree.get(both.opt.inner_states["flat"], "trace")[1][0]
+  np.testing.assert_allclose(found, np.mean(dense, axis=0), rtol=1e-6)
+
+
+def test_slow_points_go_as_the_table_does():
+  m = manifolds.make("sphere", C)
+  tx = lookahead.lookahead(rsgd.rsgd(0.1, m), m)
+  with jax.enable_x64(True):
+    x, r = draw(m, dtype=jnp.float64), jnp.ones(2)
+    old = rows.init(tx, x, r)
+
+    @quick_jit
+    def ends(key):
+      v = m.egrad2rgrad(x, jax.random.normal(key, (2, *x.shape), x.dtype))
+      v = 0.08 * v / m.norm(x, v)[..., None]
+      return m.exp(x, v), m.exp(x, v.sum(0))
+
+    y, expected = ends(jax.random.key(1))
+    news = [
+      old._replace(table=y[1 - i], opt=old.opt._replace(slow=(y[i], (r + 1 + i,))))
+      for i in range(2)
+    ]
+    done = merged(m, tx, old, news)
+    slow, (dense,) = done.opt.slow
+    assert not m.fault(slow)
+    np.testing.assert_allclose(slow, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(dense, r + 3)
 
 
 def test_long_moves_that_agree_count_once():
