@@ -51,8 +51,12 @@ def based(d: Array, base: int | Array = 0) -> Array:
 
 
 def relative(d: Array, base: int | Array = 0) -> Array:
-  """2 δ over the diameter, [], in [0, 1]: 0 for a tree, of `based` on a matrix of distances."""
-  return 2 * based(d, base) / jnp.max(d)
+  """2 δ over the diameter, [], in [0, 1]: 0 for a tree, of `based` on a matrix of distances.
+
+  Of points at one place it is 0.
+  """
+  most = jnp.max(d)
+  return 2 * based(d, base) / jnp.where(most > 0, most, 1)
 
 
 @functools.partial(jax.jit, static_argnames=("n", "block"))

@@ -39,8 +39,8 @@ def effective_rank(v: Array) -> Array:
 
 
 def mean_cosine(x: Array) -> Array:
-  """Of all pairs of different rows of x [n, d], [], in n d operations."""
+  """Of all pairs of different rows of x [n, d], [], in n d operations; 0 with rows of zeros."""
   n = x.shape[0]
-  x = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-  total = jnp.sum(x, axis=0)
-  return (numerics.dot(total, total) - n) / (n * (n - 1))
+  some = jnp.sum(jnp.any(x != 0, axis=-1), dtype=x.dtype)
+  total = jnp.sum(numerics.unit(x), axis=0)
+  return (numerics.dot(total, total) - some) / (n * (n - 1))

@@ -16,12 +16,12 @@ from geoemb.typing import Array, Key
 def log(m: Manifold, mu: Array, x: Array) -> Array:
   """Coordinates of log_μ(x) in the frame at μ, [..., d]; their norm is the distance.
 
-  In hyperbolic space that is seen to beyond a distance of 1/√c: for points far from the origin,
-  transport loses digits that the distance has.
+  That is seen to beyond a distance of 1/√|K|: transport loses digits that the distance has for
+  points far from the origin of hyperbolic space, and the logarithm near the antipode on a sphere.
   """
   w = m.to_frame(mu, m.log(mu, x))
   r, length = m.dist(mu, x), numerics.safe_norm(w)
-  far = (m.bend(w.dtype) * r * r > 1) & (length > 0)
+  far = (jnp.abs(m.bend(w.dtype)) * r * r > 1) & (length > 0)
   ratio = numerics.divide(jnp.where(far, r, 1), jnp.where(far, length, 1))
   return w * ratio[..., None]
 

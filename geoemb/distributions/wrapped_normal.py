@@ -8,8 +8,8 @@ Leading axes of scales and of μ [..., point] broadcast.
 Where exp is a bijection the density is N(w; 0, Σ) (r/s(r))^(d−1), [nagano2019wrapped], with w the
 coordinates of log_μ(x), r = ‖w‖ and s(r) = sinh(√c r)/√c. On a sphere of radius R = 1/√c every
 point is reached by the tangents w + 2πkR ŵ for all whole k, and the density is the sum over them:
-that of the samples, which are not truncated. It is infinite at −μ and, by the tangents of length
-2πR, at μ, both integrably.
+that of the samples, which are not truncated. From d = 2 on it is infinite at −μ and, by the
+tangents of length 2πR, at μ, both integrably; on the circle it is finite.
 """
 
 import math
@@ -66,10 +66,10 @@ def log_prob(
   scale = _scale(scale, dim, mu.dtype, tril)
   k = m.bend(mu.dtype)
   w = numerics.bound(radial.log(m, mu, x), numerics.root_max(mu.dtype))
-  if m.sign == 1:  # log is 0 at the antipode, which any direction reaches
-    half = math.pi / jnp.sqrt(jnp.asarray(m.c, w.dtype))
+  if m.sign not in (-1, 0):  # on spheres log is 0 at the antipode, which any direction reaches
+    half = math.pi / jnp.sqrt(jnp.where(k < 0, -k, 1))
     first = jnp.zeros_like(w).at[..., 0].set(half)
-    lost = (m.dist(mu, x) > 0.5 * half) & jnp.all(w == 0, axis=-1)
+    lost = (k < 0) & (m.dist(mu, x) > 0.5 * half) & jnp.all(w == 0, axis=-1)
     w = jnp.where(lost[..., None], first, w)
   z = _shrink(scale, w, tril)
   det = jnp.log(jnp.abs(jnp.diagonal(scale, axis1=-2, axis2=-1) if tril else scale))
@@ -86,15 +86,22 @@ def _wound(w: Array, scale: Array, k: Array, dim: int, tril: bool, windings: int
   round_ = k < 0
   turn = 2 * math.pi / jnp.sqrt(jnp.where(round_, -k, 1))
   r = numerics.safe_norm(w)
-  some = round_ & (r > numerics.eps(w.dtype) * turn)  # at μ itself all directions would count
-  r = jnp.where(some, r, turn)
-  u = _shrink(scale, jnp.where(some[..., None], w, 0) / r[..., None], tril)
+  if dim == 1:  # two directions, of the same windings
+    some = jnp.broadcast_to(round_, r.shape)
+    unit = jnp.where(w < 0, -1, jnp.ones_like(w))
+  else:
+    some = round_ & (r > numerics.eps(w.dtype) * turn)  # at μ itself all directions would count
+    r = jnp.where(some, r, turn)
+    unit = jnp.where(some[..., None], w, 0) / r[..., None]
+  u = _shrink(scale, unit, tril)
   q = numerics.dot(u, u)
   n = np.arange(-windings, windings + 1)
   n = jnp.asarray(n[n != 0], w.dtype)
   r, q, turn = r[..., None], q[..., None], n * turn
   # by the squares (r + n turn)² − r² of the lengths
-  more = -0.5 * q * turn * (2 * r + turn) + (dim - 1) * jnp.log(jnp.abs(1 + turn / r))
+  more = -0.5 * q * turn * (2 * r + turn)
+  if dim > 1:
+    more = more + (dim - 1) * jnp.log(jnp.abs(1 + turn / r))
   total = jax.nn.logsumexp(jnp.where(some[..., None], more, 0), axis=-1)
   return jnp.where(some, jnp.logaddexp(total, 0), 0)
 

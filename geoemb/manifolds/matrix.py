@@ -55,7 +55,7 @@ def inner(x: Array, u: Array, v: Array) -> Array:
 
 def norm(x: Array) -> Array:
   """Frobenius norm, [...], with gradient 0 at 0."""
-  return numerics.safe_norm(x.reshape(*x.shape[:-2], -1))
+  return numerics.safe_norm(x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]))
 
 
 def shorten(v: Array, length: Array, limit: Scalar) -> Array:

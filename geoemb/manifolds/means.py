@@ -26,7 +26,9 @@ def frechet(m: Manifold, y: Array, w: Array | None = None, *, max_steps: int = 1
   until the sum of squares stands still. Derivatives by y, w and the curvature, forward and reverse,
   are those of the equation (implicit function theorem), whatever the steps were. A solve of
   [point]² is part of both. Unique in hyperbolic and flat space; on a sphere within a ball of radius
-  π/(2√c), and otherwise the nearest to where the flow begins.
+  π/(2√c), and otherwise the nearest to where the flow begins: at the best of the heaviest point, of
+  the mean in its tangent space and, where points are vectors, of the origin. The mean of bfloat16
+  and float16 points is found in float32, and rounded.
   Source: [karcher1977mean]; its derivatives by the equation are the idea of [lou2020frechet].
 
   Args:
@@ -36,6 +38,9 @@ def frechet(m: Manifold, y: Array, w: Array | None = None, *, max_steps: int = 1
     max_steps: of either kind.
   """
   axis = -1 - m.point_ndim
+  if y.dtype in (jnp.bfloat16, jnp.float16):
+    wide = jax.tree.map(lambda a: a.astype(jnp.float32), (y, w))
+    return frechet(m, *wide, max_steps=max_steps).astype(y.dtype)
   if w is None:
     w = jnp.ones(y.shape[: y.ndim + axis + 1], y.dtype)
   return _frechets(m, y, w, max_steps=max_steps)
@@ -60,6 +65,10 @@ def _bend(m: Manifold, dtype: jnp.dtype) -> Array:
 def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
   """`frechet` of one set, y [n, point] and w [n]."""
   fixed = jax.tree.map(jax.lax.stop_gradient, m)
+
+  def squares(x: Array) -> Array:
+    """The sums of squares at x [k, point], [k]."""
+    return jnp.sum(w * m.sqdist(x[:, None], y), axis=-1)
 
   def pull(x: Array) -> Array:
     """Half the negative gradient at the nearest point; off the manifold, the way back as well.
@@ -88,21 +97,30 @@ def _frechet(m: Manifold, y: Array, w: Array, max_steps: int) -> Array:
       stiff = jnp.sqrt(_bend(m, v.dtype)) * m.dist(old.x, y)
       steps = jnp.stack([-inverse(push, v), v / (1 + jnp.sum(w * stiff))])  # Newton's, the flow's
       x = m.exp(old.x, steps)
-      value = jnp.sum(w * m.sqdist(x[:, None], y), axis=-1)
+      value = squares(x)
       first = value[0] < value[1]  # false for NaN, as Newton's is where the system is singular
       best = jnp.where(first, value[0], value[1])
       fine = best < old.value
       # The sum of squares is flat at its least: where it stands still, one more of Newton's steps
-      # doubles the digits.
-      last = jnp.where(jnp.all(jnp.isfinite(x[0])), x[0], old.x)
+      # doubles the digits. A few dozen eps are the rounding of the sum, more is no descent.
+      level = value[0] <= old.value * (1 + 64 * numerics.eps(v.dtype))
+      last = jnp.where(level & jnp.all(jnp.isfinite(x[0])), x[0], old.x)
       on = jnp.where(first, x[0], x[1])
       return _Step(jnp.where(fine, on, last), best, fine, old.count + 1)
 
     go = lambda s: (s.count < max_steps) & s.going
-    first = _Step(start, jnp.asarray(jnp.inf, y.dtype), jnp.asarray(True), jnp.int32(0))
+    first = _Step(start, squares(start[None])[0], jnp.asarray(True), jnp.int32(0))
     return jax.lax.while_loop(go, better, first).x
 
-  start = m.exp(y[0], numerics.einsum("n,n...->...", w, m.log(y[0], y)))
+  heavy = y[jnp.argmax(w)]
+  starts = [m.exp(heavy, numerics.einsum("n,n...->...", w, m.log(heavy, y))), heavy]
+  # In far points' tangent spaces digits are lost that the origin's has. Matrices have no such
+  # blur, and some of them distances that are slow to find from afar.
+  if m.point_ndim == 1:
+    starts.append(m.origin_like(heavy))
+  starts = jnp.stack(starts)
+  value = squares(starts)
+  start = starts[jnp.argmin(jnp.where(jnp.isnan(value), jnp.inf, value))]
   return jax.lax.custom_root(pull, jax.lax.stop_gradient(start), solve, inverse)
 
 

@@ -80,7 +80,7 @@ def _log(x: Array, y: Array) -> Array:
 
   def seen(turn: Array, count: Array) -> _Iterate:
     a = matrix.log_rotation(turn - one)[0]
-    return _Iterate(turn, a, jnp.max(jnp.abs(a[..., p:, p:])), count)
+    return _Iterate(turn, a, jnp.max(jnp.abs(a[..., p:, p:]), initial=0), count)
 
   def better(old: _Iterate) -> _Iterate:
     """Γ solves S Γ + Γ S = C with S = B Bᵀ/12 − I/2; were B = 0 it would be −C."""

@@ -35,6 +35,15 @@ def test_distances_are_those_of_brute_force(distances):
   np.testing.assert_allclose(distances(x)[20, 0], 1e-5 * 8**0.5, rtol=1e-2)
 
 
+def test_a_place_may_have_any_number_of_copies(distances):
+  x = cube(3)
+  x[:100, 1:] = x[0, 1:]  # a line, and on it
+  x[:40] = x[0]  # more copies than neighbours
+  d = np.linalg.norm(x[:, None] - x, axis=-1)
+  d[d == 0] = np.inf
+  np.testing.assert_allclose(distances(x), np.sort(d)[:, :K], atol=2e-5)
+
+
 @pytest.mark.parametrize("m", [1, 2, 4])
 def test_dimension_of_cubes(distances, m):
   d = distances(cube(m))

@@ -50,6 +50,10 @@ def test_trees_have_none_and_cycles_a_quarter():
   assert hyperbolicity.based(jnp.asarray(hops(cycle, 24))) == 6
 
 
+def test_points_at_one_place_are_a_tree():
+  assert hyperbolicity.relative(jnp.zeros((5, 5))) == 0
+
+
 def test_planes():
   """The hyperbolic plane's δ is log 2, whatever the radius; the flat plane's grows with it."""
   key = jax.random.key(0)

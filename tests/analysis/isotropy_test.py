@@ -34,6 +34,11 @@ def test_of_a_cloud():
   unit = x / np.linalg.norm(x, axis=1, keepdims=True)
   cosines = unit @ unit.T
   np.testing.assert_allclose(cosine, cosines[~np.eye(40, dtype=bool)].mean(), rtol=1e-4)
+  # Rows of zeros have cosine 0 with all.
+  more = np.concatenate([x, np.zeros((2, 3), np.float32)])
+  cosines = np.pad(cosines, (0, 2))
+  wide = isotropy.mean_cosine(more)
+  np.testing.assert_allclose(wide, cosines[~np.eye(42, dtype=bool)].mean(), rtol=1e-4)
   # The reference's steps, in float64.
   n = 3
   hat = np.sqrt(n) * v.astype(np.float64) / np.linalg.norm(v)

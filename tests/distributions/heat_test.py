@@ -127,6 +127,20 @@ class SphericalTest(parameterized.TestCase):
       expected = float(expected) + 0.5 * dim * np.log(C)
       np.testing.assert_allclose(value[i, j], expected, rtol=1e-13, atol=1e-13)
 
+  def test_many_dimensions(self):
+    r, t = np.array([0.5, 1.6, 2.2]), 1 / 17
+    with jax.enable_x64(True):
+      found = quick_jit(lambda r: heat.log_spherical(r, t, 17))(jnp.asarray(r))
+    expected = [float(exact_spherical(17, a, t)) for a in r]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+  def test_short_times_in_float32(self):
+    r, t = np.array([0, 1e-3, 1.5]), np.array([[1e-6], [1e-9]])
+    f = quick_jit(lambda r, t: heat.log_spherical(r, t, 13))
+    found = f(jnp.asarray(r, jnp.float32), jnp.asarray(t, jnp.float32))
+    limit = -6.5 * np.log(4 * np.pi * t) - r**2 / (4 * t) - 6 * np.log(np.sinc(r / np.pi))
+    np.testing.assert_allclose(found, limit, rtol=3e-6)
+
   @parameterized.parameters(3, 6)
   def test_float32(self, dim):
     (single,), _, _, _ = spherical(dim, dtype="float32")
@@ -199,8 +213,20 @@ class HyperbolicTest(parameterized.TestCase):
       expected = float(exact(dim, C**0.5 * r[i, j], C * TIMES[j])) + 0.5 * dim * np.log(C)
       np.testing.assert_allclose(value[i, j], expected, rtol=1e-11, atol=1e-11)
 
+  def test_many_dimensions(self):
+    r = np.array([1.0, 3, 10])
+    f = quick_jit(lambda r: heat.log_hyperbolic(r, 1.0, 61))
+    with jax.enable_x64(True):
+      found = f(jnp.asarray(r))
+    single = f(jnp.asarray(r, jnp.float32))
+    expected = [float(exact(61, a, 1)) for a in r]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    np.testing.assert_allclose(single, expected, rtol=1e-6)
+
   def test_dimensions_without_a_kernel_are_refused(self):
     with self.assertRaisesRegex(ValueError, "at least 1"):
       heat.log_spherical(jnp.ones(()), 1.0, 0)
+    with self.assertRaisesRegex(ValueError, "at most 26, got 27"):
+      heat.log_spherical(jnp.ones(()), 1.0, 27)
     with self.assertRaisesRegex(ValueError, "at least 1"):
       heat.log_hyperbolic(jnp.ones(()), 1.0, 0)

@@ -123,6 +123,30 @@ class RoundTest(parameterized.TestCase):
     f, g = (round_(name, 4.0)["log p"] for name in ("sphere", "stereographic"))
     np.testing.assert_allclose(f, g, rtol=1e-8, atol=1e-8)
 
+  def test_the_antipode_is_as_what_is_beside_it(self):
+    m = manifolds.make("stereographic", -1.0)
+    beside = np.float32([0, -1e-6, 1e-4, 1e-3])[:, None]
+    f = quick_jit(lambda x, mu: wrapped_normal.log_prob(m, x, mu, 0.5))
+    circle = f(jnp.asarray([-2.0]) * (1 + beside), jnp.asarray([0.5]))
+    np.testing.assert_allclose(circle, -19.2719, atol=2e-3)
+    plane = f(jnp.asarray([-2.0, 0]) * (1 + beside), jnp.asarray([0.5, 0]))
+    self.assertGreater(plane[0], plane[2] + 1)  # it is infinite there, as 1/sin
+    np.testing.assert_allclose(plane[2] - plane[3], np.log(10), atol=0.01)
+
+  @parameterized.parameters("sphere", "stereographic")
+  def test_on_the_circle_is_the_normal_of_all_windings(self, name):
+    with jax.enable_x64(True):
+      a = np.array([0, 1e-12, -1e-6, 0.4, -3.0, np.pi])
+      x = np.stack([np.cos(a), np.sin(a)], -1)
+      m, mu = manifolds.make(name, 1.0), np.array([1.0, 0])
+      if name == "stereographic":
+        m, mu, x = manifolds.make(name, -1.0), np.array([0.0]), np.tan(a[:-1, None] / 2)
+      f = quick_jit(lambda x, mu, s: wrapped_normal.log_prob(m, x, mu, s))
+      found = f(jnp.asarray(x), jnp.asarray(mu), jnp.asarray(3.0))
+    turns = a[: len(x), None] + 2 * np.pi * np.arange(-30, 31)
+    expected = np.log(stats.norm(0, 3).pdf(turns).sum(-1))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
 
 class PartsTest(parameterized.TestCase):
   def test_flat_is_the_normal(self):

@@ -15,6 +15,7 @@ from tests.compiling import quick_jit
 pytestmark = pytest.mark.slow
 
 DTYPES = ("float32", "float64")
+SIZES = {"stiefel": (4, 2), "grassmann": (4, 2)}
 
 
 def ask(f, *args):
@@ -255,3 +256,19 @@ def test_frames_are_carried_in_parallel(shape):
   moved = ask(stiefel.transport, x, far, v)
   np.testing.assert_allclose(moved, end.reshape(shape), atol=1e-8)
   assert np.abs(moved - v).max() > 0.1
+
+
+@pytest.mark.parametrize("name", manifolds.MATRIX_NAMES)
+def test_there_may_be_no_points(name):
+  m = manifolds.make(name)
+
+  def everything(key):
+    x = m.random(key, (2, 0), SIZES.get(name, 3))
+    o = m.origin_like(x)
+    v = m.log(o, x)
+    d, slope = jax.value_and_grad(lambda x: m.dist(o, x).sum())(x)
+    return m.exp(o, v), m.transport(o, x, v), m.retract(o, v), m.pairwise(x, x), slope, d
+
+  *points, rows, slope, d = jax.eval_shape(everything, jax.random.key(0))
+  assert {p.shape for p in (*points, slope)} == {slope.shape}
+  assert (rows.shape, d.shape, slope.shape[:2]) == ((2, 0, 0), (), (2, 0))
