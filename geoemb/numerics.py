@@ -19,9 +19,13 @@ def eps(dtype: jnp.dtype) -> float:
   return float(jnp.finfo(dtype).eps)
 
 
-def root_max(dtype: jnp.dtype) -> float:
-  """√(largest number) / 16: sums of up to 256 squares of such numbers are finite."""
-  return float(jnp.finfo(dtype).max) ** 0.5 / 16
+def root_max(dtype: jnp.dtype, size: int = 1) -> float:
+  """√(largest number) / 16: sums of up to 256 squares of such numbers are finite.
+
+  For vectors of more than 32 coordinates, their `size`, it is smaller by √(size/32): the square of
+  two such vectors' sum is at most half the largest number.
+  """
+  return float(jnp.finfo(dtype).max) ** 0.5 / 16 * min(1, (32 / size) ** 0.5)
 
 
 @jax.custom_jvp
@@ -460,6 +464,20 @@ def _cosh_root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   return cosh_root(z), 0.5 * sinh_root_over(z) * dz
 
 
+@jax.custom_jvp
+def cosh_sinh_root(z: Array) -> tuple[Array, Array]:
+  """The pair cosh √z and sinh(√z)/√z for z ≥ 0, [...] each, which are analytic at 0."""
+  r = jnp.sqrt(z)
+  return jnp.cosh(r), sinh_over(r)
+
+
+@cosh_sinh_root.defjvp
+def _cosh_sinh_root_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+  (z,), (dz,) = primals, tangents
+  values = cosh_sinh_root(z)
+  return values, (0.5 * values[1] * dz, jax.jvp(sinh_root_over, (z,), (dz,))[1])
+
+
 # log(sinh(√z)/√z) = Σ (−1)^(n+1) ζ(2n)/n (z/π²)^n; 17 terms are exact in float64 for |z| ≤ 1.
 _LOG_SINH_ROOT = (
   0.16666666666666666, -0.005555555555555556, 0.0003527336860670194, -2.6455026455026456e-05,
@@ -529,14 +547,14 @@ def arc_square(square: Array, c: Array) -> Array:
 
   c may be negative: then it is (4/−c) arcsin²(√−c h), for −c h² < 1.
   """
-  return 4 * square * jnp.square(asinh_root_over(c * jnp.where(square > 0, square, 0)))
+  return square * jnp.square(2 * asinh_root_over(c * jnp.where(square < 0, 0, square)))
 
 
 @arc_square.defjvp
 def _arc_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   """By h² it is 4F/√(1 + c h²)."""
   (square, c), (dsquare, dc) = primals, tangents
-  z = c * jnp.where(square > 0, square, 0)
+  z = c * jnp.where(square < 0, 0, square)
   over, bend = jax.jvp(asinh_root_over, (z,), (jnp.ones_like(z),))
   by_c = 8 * (square * over) * (square * bend)
   return arc_square(square, c), 4 * over / jnp.sqrt(1 + z) * dsquare + by_c * dc
@@ -639,8 +657,20 @@ def _log_softplus(x: Array) -> tuple[Array, Array]:
 
 @log_softplus.defjvp
 def _log_softplus_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  value, slope = _log_softplus(*primals)
-  return value, slope * tangents[0]
+  return log_softplus(*primals), _log_softplus_slope(*primals) * tangents[0]
+
+
+@jax.custom_jvp
+def _log_softplus_slope(x: Array) -> Array:
+  return _log_softplus(x)[1]
+
+
+@_log_softplus_slope.defjvp
+def _log_softplus_slope_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """σ(x)/log(1 + eˣ) = s has the derivative s (σ(−x) − s)."""
+  (x,), (dx,) = primals, tangents
+  slope = _log_softplus_slope(x)
+  return slope, slope * (jax.nn.sigmoid(-x) - slope) * dx
 
 
 def softplus_inverse(y: Array) -> Array:

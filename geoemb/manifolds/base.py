@@ -20,12 +20,20 @@ def _is_narrow(x: Any) -> bool:
   return getattr(x, "dtype", None) in _NARROW
 
 
+def _is_wide(x: Any) -> bool:
+  return getattr(x, "dtype", None) in (jnp.float32, jnp.float64) and np.ndim(x) > 0
+
+
 def _in_float32(method: Callable) -> Callable:
-  """The method, computed in float32 where arrays are narrower, and rounded to their dtype."""
+  """The method, computed in float32 where arrays are narrower, and rounded to their dtype.
+
+  Not rounded where some are wider, as jax promotes; a number [] such as a rate decides nothing.
+  """
 
   @functools.wraps(method)
   def call(self, *args, **kwargs):
-    narrow = {x.dtype for x in jax.tree.leaves((args, kwargs)) if _is_narrow(x)}
+    leaves = jax.tree.leaves((args, kwargs))
+    narrow = {x.dtype for x in leaves if _is_narrow(x)}
     if not narrow:
       return method(self, *args, **kwargs)
     if len(narrow) > 1:
@@ -33,6 +41,8 @@ def _in_float32(method: Callable) -> Callable:
     to = lambda dtype: lambda x: x.astype(dtype)
     widen = lambda x: to(jnp.float32)(x) if _is_narrow(x) else x
     out = method(self, *jax.tree.map(widen, args), **jax.tree.map(widen, kwargs))
+    if any(_is_wide(x) for x in leaves):
+      return out
     (dtype,) = narrow
     return jax.tree.map(lambda x: to(dtype)(x) if x.dtype == jnp.float32 else x, out)
 
@@ -44,9 +54,10 @@ def _in_float32(method: Callable) -> Callable:
 class Manifold:
   """A geometry module bound to its curvature: a pytree of `c`, which is a tuple in a product.
 
-  Its methods compute with bfloat16 and float16 arrays in float32, and round what they return. So
-  rounded, points on the sphere are off by eps, and points of the ball from 5 (bfloat16) or 7
-  (float16) from the origin on may lie on its edge: finite, but no longer where they were.
+  Its methods compute with bfloat16 and float16 arrays in float32, and round what they return if no
+  array is wider. So rounded, points on the sphere are off by eps, and points of the ball from 5
+  (bfloat16) or 7 (float16) from the origin on may lie on its edge: finite, but no longer where they
+  were.
   """
 
   ops: types.ModuleType  # static, equal by identity, or a product of them: no retrace

@@ -15,7 +15,7 @@ from geoemb.typing import Array, Key, Scalar
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]."""
-  limit = numerics.root_max(u.dtype)
+  limit = numerics.root_max(u.dtype, u.shape[-1])
   uv = jnp.sum(numerics.bound(u, limit) * numerics.bound(v, limit), axis=-1)
   return jnp.broadcast_to(uv, jnp.broadcast_shapes(x.shape[:-1], uv.shape))
 
@@ -38,7 +38,7 @@ def dist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
 
 def sqdist(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Squared distance ‖x − y‖², [...]."""
-  delta = numerics.bound(x - y, numerics.root_max(x.dtype))
+  delta = numerics.bound(x - y, numerics.root_max(x.dtype, x.shape[-1]))
   return jnp.sum(delta * delta, axis=-1)
 
 
@@ -64,7 +64,7 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
 
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """The gradient g itself, [..., d]."""
-  return g
+  return jnp.broadcast_to(g, jnp.broadcast_shapes(x.shape, g.shape))
 
 
 def descend(
@@ -105,7 +105,7 @@ def pairwise(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   The square has an absolute error of a few eps·(‖x‖² + ‖y‖²): below that, pairs count as
   coincident, at distance 0 with gradient 0. `dist` has no such floor.
   """
-  x, y = (numerics.bound(z, numerics.root_max(z.dtype)) for z in (x, y))
+  x, y = (numerics.bound(z, numerics.root_max(z.dtype, z.shape[-1])) for z in (x, y))
   xx, yy = jnp.sum(x * x, axis=-1)[..., :, None], jnp.sum(y * y, axis=-1)[..., None, :]
   square = xx + yy - 2 * numerics.dots(x, y)
   return numerics.safe_sqrt(square, numerics.noise(x.dtype) * (xx + yy))
@@ -126,7 +126,7 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`."""
-  y = numerics.bound(y, numerics.root_max(y.dtype))
+  y = numerics.bound(y, numerics.root_max(y.dtype, y.shape[-1]))
   return jnp.concatenate([y, 0.5 * jnp.sum(y * y, axis=-1, keepdims=True)], axis=-1)
 
 

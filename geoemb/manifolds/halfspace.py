@@ -131,12 +131,12 @@ def _longest(x: Array, c: Array, limit: Scalar | None) -> Array:
 def _shoot(x: Array, frame: Array, longest: Array) -> Array:
   """`exp` from the frame of the velocity."""
   p, h = _split(x)
-  length = numerics.norm(frame)
-  over = length > longest
-  short = jnp.where(over, numerics.divide(longest, jnp.where(over, length, 1)), 1)
-  length = jnp.where(over, longest, length)
-  a = frame * (numerics.sinh_over(length) * short)[..., None]
-  flat, up, cosh = a[..., :-1], a[..., -1], jnp.cosh(length)
+  square, most = numerics.dot(frame, frame), longest * longest
+  over = square > most
+  short = jnp.where(over, numerics.divide(longest, jnp.sqrt(jnp.where(over, square, 1))), 1)
+  cosh, sinh_over = numerics.cosh_sinh_root(jnp.where(over, most, square))
+  a = frame * (sinh_over * short)[..., None]
+  flat, up = a[..., :-1], a[..., -1]
   rising = up > 0
   fall = jnp.where(
     rising,

@@ -35,7 +35,7 @@ def _parts(x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
   n = (x.shape[-1] - 1) // 3
   if x.shape[-1] != 3 * n + 1 or n < 1:
     raise ValueError(f"a point has 3 d − 2 coordinates, d ≥ 2, got {x.shape[-1]}")
-  limit = numerics.root_max(x.dtype)
+  limit = numerics.root_max(x.dtype, n)
   s = numerics.bound(x[..., 0], reach(x.dtype))
   return s, tuple(numerics.bound(x[..., 1 + i * n : 1 + (i + 1) * n], limit) for i in range(3))
 
@@ -185,21 +185,23 @@ def _longest(x: Array, c: Array, limit: Scalar | None) -> Array:
 def _shoot(x: Array, flat: Array, up: Array, longest: Array) -> Array:
   """`exp` from the frame of the velocity."""
   s, p = _parts(x)
-  length = _length(flat, up)
-  over = length > longest
-  short = jnp.where(over, numerics.divide(longest, jnp.where(over, length, 1)), 1)
-  length = jnp.where(over, longest, length)
-  scale = numerics.sinh_over(length) * short
+  square, most = numerics.dot(flat, flat) + up * up, longest * longest
+  over = square > most
+  short = jnp.where(over, numerics.divide(longest, jnp.sqrt(jnp.where(over, square, 1))), 1)
+  square = jnp.where(over, most, square)
+  cosh, sinh_over = numerics.cosh_sinh_root(square)
+  scale = sinh_over * short
   flat, up = flat * scale[..., None], up * scale
-  cosh = jnp.cosh(length)
   rising = up > 0
   fall = jnp.where(
     rising,
     (1 + numerics.dot(flat, flat)) / jnp.where(rising, cosh + up, 1),
     cosh - jnp.where(rising, 0, up),
   )
-  small = 2 * jnp.square(jnp.sinh(0.5 * jnp.where(length < 1, length, 0))) - up  # fall − 1
-  near = (length < 1) & (jnp.abs(small) < 0.5)
+  short = jnp.where(square < 1, square, 0)
+  rise = 0.5 * short * jnp.square(numerics.cosh_sinh_root(0.25 * short)[1])  # cosh − 1
+  small = rise - up  # fall − 1
+  near = (square < 1) & (jnp.abs(small) < 0.5)
   drop = jnp.where(near, jnp.log1p(jnp.where(near, small, 0)), jnp.log(fall))
   step = flat * numerics.divide(jnp.exp(s), fall)[..., None]
   return proj(_join(s - drop, *_moved(p, step)))
@@ -278,7 +280,7 @@ def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   c = jnp.asarray(c, x.dtype)
   s, _ = _parts(x)
   flat, up = _frame(-s, g)
-  return _join(c * up, flat * (c * jnp.exp(s))[..., None])
+  return _join(c * jnp.broadcast_to(up, flat.shape[:-1]), flat * (c * jnp.exp(s))[..., None])
 
 
 def descend(
@@ -336,7 +338,7 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 def query(x: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] with inner product 2 h_x cosh(√c d), resolved to eps of its terms."""
   s, p = _parts(x)
-  p = sum(p[::-1])
+  p = numerics.bound(sum(p[::-1]), numerics.root_max(x.dtype, p[0].shape[-1]))
   square = numerics.dot(p, p) + jnp.exp(2 * s)
   return jnp.concatenate([-2 * p, jnp.ones_like(s)[..., None], square[..., None]], axis=-1)
 
@@ -345,7 +347,8 @@ def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: (p, ‖p‖² + h², 1)/h."""
   s, p = _parts(y)
   p = sum(p[::-1])
-  q = numerics.bound(p * jnp.exp(-0.5 * s)[..., None], numerics.root_max(y.dtype))
+  most = numerics.root_max(y.dtype, p.shape[-1])
+  q = numerics.bound(p * jnp.exp(-0.5 * s)[..., None], most)
   square, inverse = numerics.dot(q, q) + jnp.exp(s), jnp.exp(-s)[..., None]
   return jnp.concatenate([p * inverse, square[..., None], inverse], axis=-1)
 

@@ -7,7 +7,7 @@ Without a stored time there is nothing to drift off the sheet and no t² − ‖
 Notation: T_x = √c t = √(1 + c‖x‖²) = cosh a, where a is √c times the distance from the origin.
 As c → 0 every formula tends to the flat one.
 Squares have to be finite, so norms are capped: at √(largest number)/16, or that over √c where
-c > 1. That is a radius of 42 (float32) or 352 (float64), over √c.
+c > 1. That is a radius of 42 (float32) or 352 (float64), over √c; less by log √(d/32) for d > 32.
 Source: [nickel2018lorentz] §3.
 """
 
@@ -23,15 +23,15 @@ from geoemb.manifolds import ball, base
 from geoemb.typing import Array, Key, Scalar
 
 
-def _cap(c: Array) -> Array:
-  """The largest norm of a point."""
+def _cap(x: Array, c: Array) -> Array:
+  """The largest norm of a point, [], given any array [..., d] of points or tangents."""
   root = jnp.sqrt(c)
-  return numerics.root_max(c.dtype) / jnp.where(root > 1, root, 1)
+  return numerics.root_max(c.dtype, x.shape[-1]) / jnp.where(root > 1, root, 1)
 
 
-def _time(r: Array, c: Array) -> Array:
-  """T = √(1 + c r²) for r = ‖x‖."""
-  return jnp.sqrt(1 + c * r * r)
+def _time(x: Array, c: Array) -> Array:
+  """T, [...]."""
+  return jnp.sqrt(1 + c * numerics.dot(x, x))
 
 
 def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
@@ -45,7 +45,7 @@ def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
   n = x / jnp.where(r > 0, r, 1)[..., None]
   u_r = numerics.dot(n, u)
   u_s = u - u_r[..., None] * n
-  t = _time(r, c)
+  t = _time(x, c)
   w = u_r / t
   return u_s, u_r, w, u_s + n * (w / t)[..., None]
 
@@ -57,7 +57,7 @@ def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   would lose all of it from T² = 1/eps on.
   """
   c = jnp.asarray(c, x.dtype)
-  cap = _cap(c)
+  cap = _cap(x, c)
   return _inner(*(numerics.bound(z, cap) for z in (x, u, v)), c)
 
 
@@ -69,25 +69,28 @@ def _inner(x: Array, u: Array, v: Array, c: Array) -> Array:
 
 @_inner.defjvp
 def _inner_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  """With the covectors ũ, ṽ of u, v: ∂/∂u = ṽ and ∂/∂x = −(c‖x‖/T²)(u_r ṽ + v_r ũ).
+  """With the covectors ũ, ṽ of u, v: ∂/∂u = ṽ and ∂/∂x = −c(u_x ṽ + v_x ũ), u_x = x·u/T².
 
   The derivative of the parts themselves would be singular at the origin.
   """
   (x, u, v, c), (dx, du, dv, dc) = primals, tangents
-  (_, u_r, u_w, u_c), (_, v_r, v_w, v_c) = _split(x, u, c), _split(x, v, c)
-  r = numerics.norm(x)
-  slope = r / (1 + c * r * r)
-  by_x = u_r * numerics.dot(v_c, dx) + v_r * numerics.dot(u_c, dx)
-  tangent = (
-    numerics.dot(v_c, du) + numerics.dot(u_c, dv) - slope * (c * by_x + r * (u_w * v_w) * dc)
-  )
+  u_c, v_c = _split(x, u, c)[3], _split(x, v, c)[3]
+  short = _shortened(x, c)
+  u_x, v_x = numerics.dot(short, u), numerics.dot(short, v)
+  by_x = u_x * numerics.dot(v_c, dx) + v_x * numerics.dot(u_c, dx)
+  tangent = numerics.dot(v_c, du) + numerics.dot(u_c, dv) - c * by_x - u_x * v_x * dc
   return _inner(x, u, v, c), tangent
+
+
+def _shortened(x: Array, c: Array) -> Array:
+  """x/T², [..., d]."""
+  return x / (1 + c * numerics.dot(x, x))[..., None]
 
 
 def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
   """Length of a tangent, [...]; its gradient is 0 at u = 0."""
   c = jnp.asarray(c, x.dtype)
-  return _norm(numerics.bound(x, _cap(c)), u, c)
+  return _norm(numerics.bound(x, _cap(x, c)), u, c)
 
 
 @jax.custom_jvp
@@ -100,25 +103,12 @@ def _norm(x: Array, u: Array, c: Array) -> Array:
 def _norm_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   """The derivative of ⟨u, u⟩ over twice the length."""
   (x, u, c), (dx, du, dc) = primals, tangents
-  length, r = _norm(x, u, c), numerics.norm(x)
-  _, u_r, w, covector = _split(x, u, c)
+  length = _norm(x, u, c)
   some = jnp.where(length > 0, length, 1)
-  slope = r / (1 + c * r * r)
-  covector = covector / some[..., None]
-  tangent = numerics.dot(covector, du) - slope * (
-    c * u_r * numerics.dot(covector, dx) + 0.5 * r * w / some * w * dc
-  )
-  return length, tangent
-
-
-@jax.custom_jvp
-def _length(x: Array, u: Array, c: Array) -> Array:
-  """`_norm` for entries within `_cap`, without care for squares that underflow."""
-  u_s, _, w, _ = _split(x, u, c)
-  return jnp.sqrt(numerics.dot(u_s, u_s) + w * w)
-
-
-_length.defjvp(_norm_jvp)
+  covector = _split(x, u, c)[3] / some[..., None]
+  u_x = numerics.dot(_shortened(x, c), u)
+  by_x = c * u_x * numerics.dot(covector, dx)
+  return length, numerics.dot(covector, du) - by_x - 0.5 * u_x * (u_x / some) * dc
 
 
 def component_inner(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
@@ -147,14 +137,14 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
 
   Returns:
     w [..., d] = x̂ − ŷ, x̂, ŷ [..., d]; then, [...], h = sinh(√c d/2)/√c, σ = sinh(a − b)/√c,
-    ‖x‖, ‖y‖, T_x, T_y and ρ = ‖x‖ − ‖y‖.
+    ‖x‖, ‖y‖, T_x and T_y.
   """
-  cap = _cap(c)
+  cap = _cap(x, c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
   r_x, r_y = numerics.norm(x), numerics.norm(y)
   n_x = x / jnp.where(r_x > 0, r_x, 1)[..., None]
   n_y = y / jnp.where(r_y > 0, r_y, 1)[..., None]
-  t_x, t_y = _time(r_x, c), _time(r_y, c)
+  t_x, t_y = _time(x, c), _time(y, c)
   delta = x - y
   r_sum = r_x + r_y
   rho = numerics.dot(delta, x + y) / jnp.where(r_sum > 0, r_sum, 1)
@@ -172,7 +162,7 @@ def _polar(x: Array, y: Array, c: Array) -> tuple:
   h_r = sigma / jnp.sqrt(2 * (1 + jnp.sqrt(1 + c * sigma * sigma)))
   h_s = jnp.sqrt(r_x) * jnp.sqrt(r_y) * 0.5 * numerics.norm(w)
   h = jnp.sqrt(h_r * h_r + h_s * h_s)
-  return w, n_x, n_y, h, sigma, r_x, r_y, t_x, t_y, rho
+  return w, n_x, n_y, h, sigma, r_x, r_y, t_x, t_y
 
 
 def _across(delta: Array, rho: Array, x: Array, y: Array, r_x: Array, r_y: Array) -> Array:
@@ -199,19 +189,10 @@ def _half_chord(x: Array, y: Array, c: Array) -> Array:
 
 @_half_chord.defjvp
 def _half_chord_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  """∂h/∂x = (x T_y/T_x − y)/(4h), the numerator by parts as ‖y‖(x̂ − ŷ) + x̂ σ/T_x.
-
-  Only so does the part along x, which the metric magnifies by T, keep its digits. By scaling,
-  ∂h/∂c = −τ²/(8h T_x T_y), where T_x − T_y = cτ.
-  """
-  (x, y, c), (dx, dy, dc) = primals, tangents
-  w, n_x, n_y, h, sigma, r_x, r_y, t_x, t_y, rho = _polar(x, y, c)
-  scale = jnp.where(h > 0, 0.25 / jnp.where(h > 0, h, 1), 0)
-  by_x = r_y[..., None] * w + n_x * (sigma / t_x)[..., None]
-  by_y = -r_x[..., None] * w - n_y * (sigma / t_y)[..., None]
-  tau = rho * ((r_x + r_y) / (t_x + t_y))
-  by_c = -0.5 * (tau / t_x) * (tau / t_y)
-  return h, scale * (numerics.dot(by_x, dx) + numerics.dot(by_y, dy) + by_c * dc)
+  """That of the square, over 2h."""
+  h = _half_chord(*primals)
+  scale = jnp.where(h > 0, 0.5 / jnp.where(h > 0, h, 1), 0)
+  return h, scale * _square_slope(primals, tangents)
 
 
 @jax.custom_jvp
@@ -222,14 +203,22 @@ def _half_chord_square(x: Array, y: Array, c: Array) -> Array:
 
 @_half_chord_square.defjvp
 def _half_chord_square_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  """As of the half chord, without its 1/h; the covectors have smooth derivatives of their own."""
+  return _half_chord_square(*primals), _square_slope(primals, tangents)
+
+
+def _square_slope(primals: tuple, tangents: tuple) -> Array:
+  """The derivative of h², [...]: ∂/∂x = (x T_y/T_x − y)/2 and ∂/∂c = −τ²/(4 T_x T_y).
+
+  Where T_x − T_y = cτ. The covectors have smooth derivatives of their own.
+  """
   (x, y, c), (dx, dy, dc) = primals, tangents
-  a, b = numerics.bound(x, _cap(c)), numerics.bound(y, _cap(c))
-  t_a, t_b = _time(numerics.norm(a), c), _time(numerics.norm(b), c)
+  cap = _cap(x, c)
+  a, b = numerics.bound(x, cap), numerics.bound(y, cap)
+  t_a, t_b = _time(a, c), _time(b, c)
   tau = numerics.dot(a - b, a + b) / (t_a + t_b)
+  by_x, by_y = _covectors(a, b, c)
   by_c = -0.25 * (tau / t_a) * (tau / t_b)
-  along = numerics.dot(_covector(x, y, c), dx) + numerics.dot(_covector(y, x, c), dy)
-  return _half_chord_square(*primals), 0.5 * along + by_c * dc
+  return 0.5 * (numerics.dot(by_x, dx) + numerics.dot(by_y, dy)) + by_c * dc
 
 
 def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> Array:
@@ -239,28 +228,45 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> 
   shortened to it.
   """
   c = jnp.asarray(c, x.dtype)
-  x, v = numerics.bound(x, _cap(c)), numerics.bound(v, _cap(c))
-  length = jnp.sqrt(c) * _length(x, v, c)
+  cap = _cap(x, c)
+  x, v = numerics.bound(x, cap), numerics.bound(v, cap)
+  square = c * _inner(x, v, v, c)  # its root has no second derivative at 0, which L² has
   longest = math.asinh(numerics.root_max(x.dtype))
   if limit is not None:
     longest = jnp.minimum(longest, jnp.sqrt(c) * limit)
-  over = length > longest
-  short = jnp.where(over, longest / jnp.where(over, length, 1), 1)
-  length = jnp.where(over, longest, length)
-  scale = numerics.sinh_over(length) * short
-  return _capped(jnp.cosh(length)[..., None] * x + scale[..., None] * v, numerics.bounded_norm, c)
+  most = jnp.asarray(longest * longest, x.dtype)
+  over = square > most
+  short = jnp.where(over, longest / jnp.sqrt(jnp.where(over, square, 1)), 1)
+  cosh, scale = numerics.cosh_sinh_root(jnp.where(over, most, square))
+  end = cosh[..., None] * x + (scale * short)[..., None] * v
+  return _capped(end, numerics.bounded_norm, c)
 
 
 def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   """Velocity at x of the geodesic to y, [..., d]: (D/sinh D)(y − x − (cosh D − 1) x), D = √c d."""
   c = jnp.asarray(c, x.dtype)
-  cap = _cap(c)
+  cap = _cap(x, c)
   x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  h = _half_chord(x, y, c)
-  z = jnp.sqrt(c) * h
-  cosh = numerics.hypot1(z)  # of D/2, where z is its sinh
-  scale, turn = numerics.asinh_over(z) / cosh, 2 * numerics.asinh(z) * numerics.divide(z, cosh)
-  return scale[..., None] * (y - x) - turn[..., None] * x
+  z = c * _half_chord_square(x, y, c)  # sinh² of D/2
+  return _reach(z)[..., None] * (y - x) - _turn(z)[..., None] * x
+
+
+def _reach(z: Array) -> Array:
+  """D/sinh D, [...], from z = sinh²(D/2)."""
+  return numerics.asinh_root_over(z) / jnp.sqrt(1 + z)
+
+
+@jax.custom_jvp
+def _turn(z: Array) -> Array:
+  """D tanh(D/2), [...], from z = sinh²(D/2)."""
+  return 2 * z * _reach(z)
+
+
+@_turn.defjvp
+def _turn_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  """By (1 + D/sinh D)/(1 + z): what the factors' derivatives would cancel to."""
+  (z,), (dz,) = primals, tangents
+  return _turn(z), (1 + _reach(z)) / (1 + z) * dz
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -269,29 +275,39 @@ def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   ⟨y, v⟩ is the Lorentz product of the ambient vectors, −(x T_y/T_x − y)·v.
   """
   c = jnp.asarray(c, x.dtype)
-  cap = _cap(c)
-  x, y = numerics.bound(x, cap), numerics.bound(y, cap)
-  h = _half_chord(x, y, c)
-  v = numerics.bound(v, cap)
-  k = numerics.divide(c * numerics.dot(_covector(x, y, c), v), 2 * (1 + c * h * h))
+  cap = _cap(x, c)
+  x, y, v = (numerics.bound(z, cap) for z in (x, y, v))
+  across = c * numerics.dot(_covectors(x, y, c)[0], v)
+  k = numerics.divide(across, 2 * (1 + c * _half_chord_square(x, y, c)))
   return v - k[..., None] * (x + y)
 
 
 @jax.custom_jvp
-def _covector(x: Array, y: Array, c: Array) -> Array:
-  """The vector x T_y/T_x − y, [..., d], by parts as in the derivative of the half chord."""
-  w, n_x, _, _, sigma, _, r_y, t_x, _, _ = _polar(x, y, c)
-  return r_y[..., None] * w + n_x * (sigma / t_x)[..., None]
+def _covectors(x: Array, y: Array, c: Array) -> tuple[Array, Array]:
+  """The vectors x T_y/T_x − y and y T_x/T_y − x, [..., d], by parts.
+
+  The first is ‖y‖(x̂ − ŷ) + x̂ σ/T_x. Only so does the part along x, which the metric magnifies by
+  T, keep its digits.
+  """
+  w, n_x, n_y, _, sigma, r_x, r_y, t_x, t_y = _polar(x, y, c)
+  by_x = r_y[..., None] * w + n_x * (sigma / t_x)[..., None]
+  return by_x, -r_x[..., None] * w - n_y * (sigma / t_y)[..., None]
 
 
-@_covector.defjvp
-def _covector_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-  """Differentiates the form as it is written, which is smooth at the origin; the parts are not."""
+@_covectors.defjvp
+def _covectors_jvp(primals: tuple, tangents: tuple) -> tuple:
+  """Of the forms as they are written, which are smooth at the origin; the parts are not.
 
-  def plain(x: Array, y: Array, c: Array) -> Array:
-    return x * (_time(numerics.norm(y), c) / _time(numerics.norm(x), c))[..., None] - y
-
-  return _covector(*primals), jax.jvp(plain, primals, tangents)[1]
+  With n = x/T, which is never long: far out, products of x, a tangent and a cotangent overflow.
+  """
+  (x, y, c), (dx, dy, dc) = primals, tangents
+  t_x, t_y = _time(x, c), _time(y, c)
+  n_x, n_y = x / t_x[..., None], y / t_y[..., None]
+  change = lambda n, x, dx: (c * numerics.dot(n, dx) + 0.5 * numerics.dot(n, x) * dc)[..., None]
+  dt_x, dt_y = change(n_x, x, dx), change(n_y, y, dy)
+  by_x = (t_y / t_x)[..., None] * (dx - n_x * dt_x) + n_x * dt_y - dy
+  by_y = (t_x / t_y)[..., None] * (dy - n_y * dt_y) + n_y * dt_x - dx
+  return _covectors(*primals), (by_x, by_y)
 
 
 def proj(x: Array, *, c: Scalar = 1.0) -> Array:
@@ -300,7 +316,7 @@ def proj(x: Array, *, c: Scalar = 1.0) -> Array:
 
 
 def _capped(x: Array, norm: Callable[[Array], Array], c: Array) -> Array:
-  cap = _cap(c)
+  cap = _cap(x, c)
   r = norm(x)
   out = r > cap
   return x * jnp.where(out, numerics.divide(cap, jnp.where(out, r, 1)), 1)[..., None]
@@ -309,7 +325,7 @@ def _capped(x: Array, norm: Callable[[Array], Array], c: Array) -> Array:
 def egrad2rgrad(x: Array, g: Array, *, c: Scalar = 1.0) -> Array:
   """Riemannian gradient, [..., d]: g + c(x·g) x, the inverse metric I + c x xᵀ."""
   c = jnp.asarray(c, x.dtype)
-  cap = _cap(c)
+  cap = _cap(x, c)
   x = numerics.bound(x, cap)
   along = c * numerics.dot(x, numerics.bound(g, cap))
   return g + numerics.bound(along, cap)[..., None] * x
@@ -332,7 +348,7 @@ def descend(
 
 @jax.custom_jvp
 def _descend(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
-  cap = _cap(c)
+  cap = _cap(x, c)
   most = 4 * cap * cap
   xx, lost = numerics.bounded_square(x, most)
   gg, wild = numerics.bounded_square(g, numerics.root_max(x.dtype) ** 2)
@@ -362,7 +378,7 @@ def _descend_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   """
 
   def plain(x: Array, g: Array, rate: Array, c: Array, limit: Array) -> Array:
-    x = numerics.bound(x, _cap(c) * numerics.root_max(x.dtype) ** (-1 / 3))
+    x = numerics.bound(x, _cap(x, c) * numerics.root_max(x.dtype) ** (-1 / 3))
     return exp(x, -rate * egrad2rgrad(x, g, c=c), c=c, limit=limit)
 
   return _descend(*primals), jax.jvp(plain, primals, tangents)[1]
@@ -416,7 +432,7 @@ def pairwise_affinity(x: Array, y: Array, *, c: float = 1.0) -> Array:
 
 def _pairwise_square(x: Array, y: Array, c: Array) -> Array:
   """Squared half chords sinh²(√c d/2)/c, [..., n, m], 0 for noise."""
-  most = 4 * _cap(c) ** 2
+  most = 4 * _cap(x, c) ** 2
   (r_x, far_x), (r_y, far_y) = (numerics.bounded_square(z, most) for z in (x, y))
   x, y = (jnp.where(far[..., None], 0, z) for far, z in ((far_x, x), (far_y, y)))
   return _square(x, _height(r_x, c), y, _height(r_y, c), c)
@@ -448,21 +464,21 @@ def query(x: Array, *, c: Scalar = 1.0) -> Array:
   Resolves that to about eps·T_x T_y/c, and to eps·(‖x‖² + ‖y‖²) near the origin.
   """
   c = jnp.asarray(c, x.dtype)
-  x = numerics.bound(x, _cap(c))
+  x = numerics.bound(x, _cap(x, c))
   return jnp.concatenate([-x, jnp.sqrt(1 + c * numerics.dot(x, x))[..., None]], axis=-1)
 
 
 def key(y: Array, *, c: Scalar = 1.0) -> Array:
   """Features [..., d + 1] for `query`: y and (T_y − 1)/c."""
   c = jnp.asarray(c, y.dtype)
-  y = numerics.bound(y, _cap(c))
+  y = numerics.bound(y, _cap(y, c))
   return jnp.concatenate([y, _height(numerics.dot(y, y), c)[..., None]], axis=-1)
 
 
 def to_ambient(x: Array, *, c: Scalar = 1.0) -> Array:
   """Ambient coordinates (t, x), [..., d + 1], with t² − ‖x‖² = 1/c."""
   c = jnp.asarray(c, x.dtype)
-  t = _time(numerics.norm(numerics.bound(x, _cap(c))), c) / jnp.sqrt(c)
+  t = _time(numerics.bound(x, _cap(x, c)), c) / jnp.sqrt(c)
   return jnp.concatenate([t[..., None], x], axis=-1)
 
 
@@ -474,8 +490,8 @@ def from_ambient(p: Array, *, c: Scalar = 1.0) -> Array:
 def to_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
   """The same point in the Poincaré ball, [..., d]: x/(1 + T). Far ones end at the ball's cap."""
   c = jnp.asarray(c, x.dtype)
-  x = numerics.bound(x, _cap(c))
-  return ball.proj(x / (1 + _time(numerics.norm(x), c))[..., None], c=c)
+  x = numerics.bound(x, _cap(x, c))
+  return ball.proj(x / (1 + _time(x, c))[..., None], c=c)
 
 
 def from_poincare(x: Array, *, c: Scalar = 1.0) -> Array:
@@ -494,7 +510,7 @@ def busemann(x: Array, p: Array, *, c: Scalar = 1.0) -> Array:
   difference as (1 + ‖X − (X·p) p‖²)/(T + X·p) where it would cancel.
   """
   c = jnp.asarray(c, x.dtype)
-  x = jnp.sqrt(c) * numerics.bound(x, _cap(c))
+  x = jnp.sqrt(c) * numerics.bound(x, _cap(x, c))
   along = numerics.dot(x, p)
   across = x - along[..., None] * p
   flat = numerics.dot(across, across)
@@ -509,12 +525,12 @@ def busemann(x: Array, p: Array, *, c: Scalar = 1.0) -> Array:
 def log_volume(x: Array, *, c: Scalar = 1.0) -> Array:
   """Logarithm of the volume element √det g of the spatial coordinates, [...]: −log T_x."""
   c = jnp.asarray(c, x.dtype)
-  return -jnp.log(_time(numerics.norm(numerics.bound(x, _cap(c))), c))
+  return -jnp.log(_time(numerics.bound(x, _cap(x, c)), c))
 
 
 def saturated(x: Array, *, c: Scalar = 1.0) -> Array:
   """Where points are at the cap on norms, [...] bool."""
-  cap = _cap(jnp.asarray(c, x.dtype))
+  cap = _cap(x, jnp.asarray(c, x.dtype))
   return numerics.safe_norm(x) >= cap * (1 - 4 * numerics.eps(x.dtype))
 
 

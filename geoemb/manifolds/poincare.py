@@ -95,11 +95,11 @@ def log(x: Array, y: Array, *, c: Scalar = 1.0) -> Array:
   x, y = ball.point(x, c), ball.point(y, c)
   delta = y - x
   alpha, alpha_y = ball.alpha(x, c), ball.alpha(y, c)
-  n = numerics.norm(delta)
+  square = c * numerics.dot(delta, delta)
+  over = numerics.asinh_root_over(square / alpha / alpha_y)  # √c d/2 over its sinh
   both = jnp.sqrt(alpha) * jnp.sqrt(alpha_y)
-  over = numerics.asinh_over(jnp.sqrt(c) * n / both)  # √c d/2 over its argument
-  scale = alpha / both * over / jnp.sqrt(alpha * alpha_y + c * n * n)
-  return (scale * alpha)[..., None] * delta - (scale * c * n * n)[..., None] * x
+  scale = alpha / both * over / jnp.sqrt(alpha * alpha_y + square)
+  return (scale * alpha)[..., None] * delta - (scale * square)[..., None] * x
 
 
 def transport(x: Array, y: Array, v: Array, *, c: Scalar = 1.0) -> Array:

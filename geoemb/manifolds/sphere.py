@@ -22,7 +22,7 @@ def _point(x: Array, c: Array) -> Array:
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
   """Inner product of tangents, [...]."""
-  limit = numerics.root_max(u.dtype)
+  limit = numerics.root_max(u.dtype, u.shape[-1])
   uv = jnp.sum(numerics.bound(u, limit) * numerics.bound(v, limit), axis=-1)
   return jnp.broadcast_to(uv, jnp.broadcast_shapes(x.shape[:-1], uv.shape))
 

@@ -82,8 +82,8 @@ def lift(x: Array | Lifted, *, c: Scalar = 1.0) -> Lifted:
   return x if isinstance(x, Lifted) else Lifted(x, co_square(x, jnp.asarray(c, x.dtype)))
 
 
-def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array]:
-  """δ [..., d]; then, [...], h, d/(2h) and √(1 + z).
+def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array, Array]:
+  """δ [..., d]; then, [...], h, h², d/(2h) and √(1 + z), z = c h².
 
   Beyond a right angle on the sphere, z < −1/2, the last is ‖x − c‖x‖² y‖/(‖x‖ √(α_x α_y)), a sum of
   squares, with x the longer: all that is known of the angle near antipodes.
@@ -93,7 +93,8 @@ def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array]:
   delta = y - x
   both = jnp.sqrt(alpha_x) * jnp.sqrt(alpha_y)
   h = numerics.norm(delta) / both
-  z = c * h * h
+  hh = numerics.dot(delta, delta) / alpha_x / alpha_y  # smooth at 0
+  z = c * hh
   far = z < -0.5
   near = jnp.where(far, 0, z)
   first = (alpha_x > alpha_y)[..., None]
@@ -105,13 +106,13 @@ def _gap(x: Lifted, y: Lifted, c: Array) -> tuple[Array, Array, Array, Array]:
   cosine = cosine / (jnp.sqrt(square) * jnp.where(far, both, 1))
   sine = jnp.sqrt(-c) * jnp.where(far, h, 1)
   over = jnp.where(far, numerics.atan2(sine, cosine) / sine, numerics.asinh_root_over(near))
-  return delta, h, over, jnp.where(far, cosine, jnp.sqrt(1 + near))
+  return delta, h, hh, over, jnp.where(far, cosine, jnp.sqrt(1 + near))
 
 
 def dist(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """Geodesic distance, [...]: 2 h F(c h²), F(z) = arcsinh(√z)/√z, or arcsin(√−z)/√−z for z < 0."""
   x, y = lift(x, c=c), lift(y, c=c)
-  _, h, over, _ = _gap(x, y, jnp.asarray(c, x.x.dtype))
+  _, h, _, over, _ = _gap(x, y, jnp.asarray(c, x.x.dtype))
   return 2 * h * over
 
 
@@ -166,10 +167,10 @@ def log(x: Array | Lifted, y: Array | Lifted, *, c: Scalar = 1.0) -> Array:
   """
   x, y = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, x.x.dtype)
-  delta, h, over, cosh = _gap(x, y, c)
+  delta, _, hh, over, cosh = _gap(x, y, c)
   some = cosh > numerics.eps(c.dtype)  # else the direction is rounding noise
   scale = jnp.where(some, over / jnp.where(some, cosh, 1), 0)
-  along = scale * c * x.alpha * h * h
+  along = scale * c * x.alpha * hh
   return (scale * x.alpha / y.alpha)[..., None] * delta - along[..., None] * bounded(x.x, c)
 
 
@@ -181,7 +182,7 @@ def transport(x: Array | Lifted, y: Array | Lifted, v: Array, *, c: Scalar = 1.0
   """
   x, y = lift(x, c=c), lift(y, c=c)
   c = jnp.asarray(c, v.dtype)
-  delta, h, _, cosh = _gap(x, y, c)
+  delta, _, _, _, cosh = _gap(x, y, c)
   alpha, at, v = x.alpha, bounded(x.x, c), _tangent(v, c)
   some = cosh > numerics.eps(c.dtype)
   p, s, n = numerics.dot(at, v), numerics.dot(delta, v), c * numerics.dot(delta, delta)

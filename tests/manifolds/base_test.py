@@ -73,6 +73,24 @@ def test_what_has_no_frame_or_curvature_says_so():
     manifolds.make("spd").dimension(jnp.eye(2))
 
 
+def test_gradients_broadcast_with_points():
+  @quick_jit
+  def compute():
+    out = {}
+    for name in manifolds.NAMES:
+      m = manifolds.make(name, C)
+      x = m.random(jax.random.key(0), (5,), DIM, scale=0.5)
+      g = jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
+      for case, pair in (("one gradient", (x, g[0])), ("one point", (x[0], g))):
+        each = m.egrad2rgrad(*jnp.broadcast_arrays(*pair))
+        out[name, case] = m.egrad2rgrad(*pair), each
+    return out
+
+  for case, (found, each) in compute().items():
+    assert found.shape == each.shape, case
+    np.testing.assert_allclose(found, each, rtol=1e-5, err_msg=case)
+
+
 def test_injectivity_radii():
   for name in ("lorentz", "poincare", "euclidean", "halfspace", "gaussian"):
     assert manifolds.make(name, C).injectivity_radius == math.inf
