@@ -8,8 +8,7 @@ import pytest
 from geoemb import manifolds, numerics
 
 CHARTS = [
-  ("lorentz", 0.8), ("poincare", 0.8), ("halfspace", 0.8), ("horospherical", 0.8),
-  ("stereographic", -0.8),
+  ("lorentz", 0.8), ("poincare", 0.8), ("halfspace", 0.8), ("stereographic", -0.8),
 ]  # fmt: skip
 
 
@@ -44,28 +43,22 @@ def test_second_derivatives(name, c):
     np.testing.assert_allclose(got[1], want, rtol=1e-6, atol=1e-6)
 
 
-def test_fourth_derivative_of_the_squared_distance():
-  with jax.enable_x64(True):
-    m = manifolds.make("lorentz", 0.8)
-    u = jnp.asarray([0.3, -0.7])
-    f = lambda t: m.sqdist(t * u, jnp.zeros(2))
-    for _ in range(3):
-      f = (lambda g: lambda t: jax.jvp(g, (t,), (jnp.ones_like(t),))[1])(f)
-    got = jax.jit(jax.jvp, static_argnums=0)(f, (0.0,), (1.0,))[1]
-    third = jax.jit(f)
-    np.testing.assert_allclose(got, (third(1e-3) - third(-1e-3)) / 2e-3, rtol=1e-5)
-
-
 def test_second_derivatives_of_numbers():
+  both = lambda z: jnp.stack(numerics.cosh_sinh_root(z))
+  slope = jax.vmap(jax.grad(numerics.log_softplus))
+  x = jnp.asarray([-30.0, -1.0, 0.0, 2.0, 30.0])
+
+  @jax.jit
+  def compute(x):
+    bend = jax.vmap(jax.grad(jax.grad(numerics.log_softplus)))(x)
+    arc = jax.grad(jax.grad(numerics.arc_square))(0.0, 1.0)
+    return bend, (slope(x + 1e-5) - slope(x - 1e-5)) / 2e-5, arc, jax.jacfwd(jax.jacfwd(both))(0.0)
+
   with jax.enable_x64(True):
-    arc = jax.grad(jax.grad(numerics.arc_square))
-    np.testing.assert_allclose(arc(0.0, 1.0), -8 / 3, rtol=1e-12)
-    bend = jax.vmap(jax.grad(jax.grad(numerics.log_softplus)))
-    slope = jax.vmap(jax.grad(numerics.log_softplus))
-    x = jnp.asarray([-30.0, -1.0, 0.0, 2.0, 30.0])
-    np.testing.assert_allclose(bend(x), (slope(x + 1e-5) - slope(x - 1e-5)) / 2e-5, atol=1e-9)
-    both = lambda z: jnp.stack(numerics.cosh_sinh_root(z))
-    np.testing.assert_allclose(jax.jacfwd(jax.jacfwd(both))(0.0), [1 / 12, 1 / 60], rtol=1e-12)
+    bend, want, arc, roots = compute(np.asarray(x, np.float64))
+  np.testing.assert_allclose(bend, want, atol=1e-9)
+  np.testing.assert_allclose(arc, -8 / 3, rtol=1e-12)
+  np.testing.assert_allclose(roots, [1 / 12, 1 / 60], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["euclidean", "lorentz", "sphere", "horospherical"])

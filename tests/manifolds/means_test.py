@@ -126,23 +126,26 @@ def test_far_points_in_few_steps():
     assert m.norm(x, jnp.tensordot(w, m.log(x, y), 1)) < 1e-9
 
 
-@pytest.mark.parametrize("dtype, radii", [("float32", (12, 20, 30)), ("float64", (12, 30, 40))])
-def test_far_points_of_the_lorentz_chart(dtype, radii):
+def test_far_points_of_the_lorentz_chart():
   """Where its tangents at the points themselves have lost all digits."""
-  with jax.enable_x64(dtype == "float64"):
-    m = manifolds.make("lorentz")
-    u = np.random.default_rng(4).standard_normal((N, DIM))
-    u = np.array(radii)[:, None, None] * u / np.linalg.norm(u, axis=1, keepdims=True)
-    y = m.exp0(jnp.asarray(u, dtype))
+  m, radii = manifolds.make("lorentz"), np.array([12, 20, 30])
+  u = np.random.default_rng(4).standard_normal((N, DIM))
+  u = radii[:, None, None] * u / np.linalg.norm(u, axis=1, keepdims=True)
+
+  @jax.jit
+  def compute(u):
+    y = m.exp0(u)
+    value = lambda x: jnp.mean(m.sqdist(x[:, None], y), axis=1)
     x = means.frechet(m, y)
     rest = m.norm(x, jnp.mean(m.log(x[:, None], y), axis=1))
-    value = lambda x: jnp.mean(m.sqdist(x[:, None], y), axis=1)
-    assert np.all(value(x) < value(0 * x) - 1)
-    assert np.all(rest < 16 * np.finfo(dtype).eps * np.array(radii))
-    if dtype == "float32":
-      narrow = means.frechet(m, y.astype(jnp.bfloat16))
-      assert narrow.dtype == jnp.bfloat16
-      np.testing.assert_allclose(narrow[0].astype(dtype), x[0], atol=0.05)  # of radius 12, eps
+    narrow = means.frechet(m, y.astype(jnp.bfloat16))
+    return x, value(x) - value(0 * x), rest, narrow
+
+  x, more, rest, narrow = compute(u.astype(np.float32))
+  assert np.all(more < -1)
+  assert np.all(rest < 16 * np.finfo(np.float32).eps * radii)
+  assert narrow.dtype == jnp.bfloat16
+  np.testing.assert_allclose(narrow[0].astype(jnp.float32), x[0], atol=0.05)  # of radius 12, eps
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
