@@ -464,6 +464,14 @@ def _cosh_root_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   return cosh_root(z), 0.5 * sinh_root_over(z) * dz
 
 
+def limit_square(square: Array, longest: Scalar) -> tuple[Array, Array]:
+  """The squares of lengths limited to longest², [...], and by how much that shortens, [...]."""
+  most = jnp.asarray(longest * longest, square.dtype)
+  over = square > most
+  short = jnp.where(over, divide(longest, jnp.sqrt(jnp.where(over, square, 1))), 1)
+  return jnp.where(over, most, square), short
+
+
 @jax.custom_jvp
 def cosh_sinh_root(z: Array) -> tuple[Array, Array]:
   """The pair cosh √z and sinh(√z)/√z for z ≥ 0, [...] each, which are analytic at 0."""

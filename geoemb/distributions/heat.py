@@ -323,9 +323,9 @@ def _log_harmonics(r: Array, t: Array, dim: int, start: float) -> Array:
 def log_spherical(r: Array, t: Scalar, dim: int, *, c: Scalar = 1.0) -> Array:
   """Logarithm of the heat kernel on the sphere of radius 1/√c, [...], in nats, for t > 0.
 
-  By Riemannian volume; r ≥ 0 is at most π/√c. For every t to a relative 1e-13 in float64 up to
-  dimension 17, and 1e-11 up to 26; in float32 to 3e-6 up to 9, 1e-4 up to 17 and 1e-2 up to 26, the
-  worst about 115° from 0. Holds 65 numbers for every r in even dimensions.
+  By Riemannian volume; r ≥ 0 is at most π/√c. To a relative 1e-13 in float64 up to dimension 17,
+  for every t; beyond that, and in float32 beyond 9, series about 115° from 0 lose some digits.
+  Holds 65 numbers for every r in even dimensions.
 
   Raises:
     ValueError: the dimension is not positive, or above 26.

@@ -24,7 +24,7 @@ def _is_wide(x: Any) -> bool:
   return getattr(x, "dtype", None) in (jnp.float32, jnp.float64) and np.ndim(x) > 0
 
 
-def _in_float32(method: Callable) -> Callable:
+def in_float32(method: Callable) -> Callable:
   """The method, computed in float32 where arrays are narrower, and rounded to their dtype.
 
   Not rounded where some are wider, as jax promotes; a number [] such as a rate decides nothing.
@@ -77,17 +77,17 @@ class Manifold:
     """One number a point, [...], with axes for the point's own: it broadcasts with points."""
     return jnp.expand_dims(a, tuple(range(-self.point_ndim, 0)))
 
-  @_in_float32
+  @in_float32
   def inner(self, x: Array, u: Array, v: Array) -> Array:
     """Inner product of tangents u, v at x, [...]."""
     return self.ops.inner(x, u, v, c=self.c)
 
-  @_in_float32
+  @in_float32
   def norm(self, x: Array, u: Array) -> Array:
     """Length of the tangent u at x, [...]."""
     return self.ops.norm(x, u, c=self.c)
 
-  @_in_float32
+  @in_float32
   def component_inner(self, x: Array, u: Array) -> Array:
     """Squared length of u by irreducible factor, [..., d] for flat space, else [..., 1].
 
@@ -95,17 +95,17 @@ class Manifold:
     """
     return self.ops.component_inner(x, u, c=self.c)
 
-  @_in_float32
+  @in_float32
   def dist(self, x: Array, y: Array) -> Array:
     """Geodesic distance, [...]."""
     return self.ops.dist(x, y, c=self.c)
 
-  @_in_float32
+  @in_float32
   def sqdist(self, x: Array, y: Array) -> Array:
     """Squared geodesic distance, [...], with derivatives of every order at x = y, unlike dist²."""
     return self.ops.sqdist(x, y, c=self.c)
 
-  @_in_float32
+  @in_float32
   def exp(self, x: Array, v: Array, limit: Scalar | None = None) -> Array:
     """End of the geodesic that leaves x with velocity v, after unit time, [..., d].
 
@@ -113,28 +113,28 @@ class Manifold:
     """
     return self.ops.exp(x, v, c=self.c, limit=limit)
 
-  @_in_float32
+  @in_float32
   def log(self, x: Array, y: Array) -> Array:
     """Velocity at x of the geodesic that reaches y in unit time, [..., d]."""
     return self.ops.log(x, y, c=self.c)
 
-  @_in_float32
+  @in_float32
   def transport(self, x: Array, y: Array, v: Array) -> Array:
     """Parallel transport of v from x to y along the geodesic, [..., d]."""
     return self.ops.transport(x, y, v, c=self.c)
 
-  @_in_float32
+  @in_float32
   def proj(self, x: Array) -> Array:
     """The nearest point that is safely on the manifold, [..., d]."""
     return self.ops.proj(x, c=self.c)
 
-  @_in_float32
+  @in_float32
   def tangent(self, x: Array, v: Array) -> Array:
     """The tangent at x that is nearest to v, [..., d]; v itself where all vectors are tangents."""
     own = getattr(self.ops, "tangent", None)
     return own(x, v, c=self.c) if own else v
 
-  @_in_float32
+  @in_float32
   def saturated(self, x: Array) -> Array:
     """Where points are as far out as the chart goes, [...] bool: a longer step ends there too."""
     own = getattr(self.ops, "saturated", None)
@@ -167,12 +167,12 @@ class Manifold:
         return f"{what} {where} {why}" if where else f"the {what} {why}"
     return ""
 
-  @_in_float32
+  @in_float32
   def log_volume(self, x: Array) -> Array:
     """Logarithm of the volume element √det g in the chart's coordinates, [...]."""
     return self.ops.log_volume(x, c=self.c)
 
-  @_in_float32
+  @in_float32
   def busemann(self, x: Array, p: Array) -> Array:
     """Busemann function of the ideal point in the direction p from the origin, ‖p‖ = 1, [...].
 
@@ -201,7 +201,7 @@ class Manifold:
     """The dimension of the manifold by its points x [..., point], which may take more numbers."""
     return jax.eval_shape(self.to_frame0, x).shape[-1]
 
-  @_in_float32
+  @in_float32
   def from_frame0(self, w: Array) -> Array:
     """The tangent at the origin with coordinates w [..., d] in an orthonormal frame, [..., point].
 
@@ -212,7 +212,7 @@ class Manifold:
     """
     return self._framed("from_frame", w)
 
-  @_in_float32
+  @in_float32
   def to_frame0(self, v: Array) -> Array:
     """Coordinates in the frame at the origin, [..., d], of the tangent v [..., point] there."""
     return self._framed("to_frame", v)
@@ -223,7 +223,7 @@ class Manifold:
     own = getattr(self.ops, name, None)
     return own(a, c=self.c) if own else a
 
-  @_in_float32
+  @in_float32
   def from_frame(self, x: Array, w: Array) -> Array:
     """The tangent at x with coordinates w [..., d], [..., point].
 
@@ -231,7 +231,7 @@ class Manifold:
     """
     return self.transport(self.origin_like(x), x, self.from_frame0(w))
 
-  @_in_float32
+  @in_float32
   def to_frame(self, x: Array, v: Array) -> Array:
     """Coordinates in the frame at x, [..., d], of the tangent v [..., point] there."""
     return self.to_frame0(self.transport(x, self.origin_like(x), v))
@@ -242,12 +242,12 @@ class Manifold:
     own = getattr(self.ops, "injectivity_radius", None)
     return own(c=self.c) if own else jnp.asarray(jnp.inf)
 
-  @_in_float32
+  @in_float32
   def egrad2rgrad(self, x: Array, g: Array) -> Array:
     """Riemannian gradient from the gradient g in coordinates, [..., d]."""
     return self.ops.egrad2rgrad(x, g, c=self.c)
 
-  @_in_float32
+  @in_float32
   def descend(self, x: Array, g: Array, rate: Scalar, limit: Scalar | None = None) -> Array:
     """The point exp(x, −rate · egrad2rgrad(x, g)), [..., d], for less: a step of gradient descent.
 
@@ -255,12 +255,12 @@ class Manifold:
     """
     return self.ops.descend(x, g, rate, c=self.c, limit=limit)
 
-  @_in_float32
+  @in_float32
   def retract(self, x: Array, v: Array) -> Array:
     """A point near exp(x, v), to first order in v, for less, [..., d]."""
     return self.ops.retract(x, v, c=self.c)
 
-  @_in_float32
+  @in_float32
   def displacement(self, x: Array, y: Array) -> Array:
     """An array whose floating-point sum with x is y as closely as the chart tells points apart."""
     own = getattr(self.ops, "displacement", None)
@@ -313,7 +313,7 @@ class Manifold:
     """Distance from the origin, [...]."""
     return self.dist(self.origin_like(x), x)
 
-  @_in_float32
+  @in_float32
   def geodesic(self, x: Array, y: Array, t: Scalar) -> Array:
     """The point that is the share t of the way from x to y, [..., point]; t broadcasts as dist."""
     t = jnp.asarray(t, x.dtype)
@@ -323,7 +323,7 @@ class Manifold:
     """Half way from x to y, [..., point]."""
     return self.geodesic(x, y, 0.5)
 
-  @_in_float32
+  @in_float32
   def lift(self, x: Array) -> PyTree:
     """Points [..., d] in the form in which distances from one to many share work.
 
@@ -333,22 +333,22 @@ class Manifold:
     own = getattr(self.ops, "lift", None)
     return own(x, c=self.c) if own else x
 
-  @_in_float32
+  @in_float32
   def pairwise(self, x: Array, y: Array) -> Array:
     """Distances of every x [..., n, d] to every y [..., m, d] by inner products, [..., n, m]."""
     return self.ops.pairwise(x, y, c=self.c)
 
-  @_in_float32
+  @in_float32
   def pairwise_affinity(self, x: Array, y: Array) -> Array:
     """exp(−pairwise(x, y)), [..., n, m], in the cheapest form; needs a fixed c."""
     return self.ops.pairwise_affinity(x, y, c=self.c)
 
-  @_in_float32
+  @in_float32
   def query(self, x: Array) -> Array:
     """Features whose inner product with `key(y)` increases with dist(x, y), [..., k]."""
     return self.ops.query(x, c=self.c)
 
-  @_in_float32
+  @in_float32
   def key(self, y: Array) -> Array:
     """Features whose inner product with `query(x)` increases with dist(x, y), [..., k]."""
     return self.ops.key(y, c=self.c)

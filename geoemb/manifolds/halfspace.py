@@ -131,10 +131,8 @@ def _longest(x: Array, c: Array, limit: Scalar | None) -> Array:
 def _shoot(x: Array, frame: Array, longest: Array) -> Array:
   """`exp` from the frame of the velocity."""
   p, h = _split(x)
-  square, most = numerics.dot(frame, frame), longest * longest
-  over = square > most
-  short = jnp.where(over, numerics.divide(longest, jnp.sqrt(jnp.where(over, square, 1))), 1)
-  cosh, sinh_over = numerics.cosh_sinh_root(jnp.where(over, most, square))
+  square, short = numerics.limit_square(numerics.dot(frame, frame), longest)
+  cosh, sinh_over = numerics.cosh_sinh_root(square)
   a = frame * (sinh_over * short)[..., None]
   flat, up = a[..., :-1], a[..., -1]
   rising = up > 0

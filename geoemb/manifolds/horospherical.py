@@ -185,10 +185,7 @@ def _longest(x: Array, c: Array, limit: Scalar | None) -> Array:
 def _shoot(x: Array, flat: Array, up: Array, longest: Array) -> Array:
   """`exp` from the frame of the velocity."""
   s, p = _parts(x)
-  square, most = numerics.dot(flat, flat) + up * up, longest * longest
-  over = square > most
-  short = jnp.where(over, numerics.divide(longest, jnp.sqrt(jnp.where(over, square, 1))), 1)
-  square = jnp.where(over, most, square)
+  square, short = numerics.limit_square(numerics.dot(flat, flat) + up * up, longest)
   cosh, sinh_over = numerics.cosh_sinh_root(square)
   scale = sinh_over * short
   flat, up = flat * scale[..., None], up * scale
@@ -198,8 +195,8 @@ def _shoot(x: Array, flat: Array, up: Array, longest: Array) -> Array:
     (1 + numerics.dot(flat, flat)) / jnp.where(rising, cosh + up, 1),
     cosh - jnp.where(rising, 0, up),
   )
-  short = jnp.where(square < 1, square, 0)
-  rise = 0.5 * short * jnp.square(numerics.cosh_sinh_root(0.25 * short)[1])  # cosh − 1
+  slow = jnp.where(square < 1, square, 0)
+  rise = 0.5 * slow * jnp.square(numerics.cosh_sinh_root(0.25 * slow)[1])  # cosh − 1
   small = rise - up  # fall − 1
   near = (square < 1) & (jnp.abs(small) < 0.5)
   drop = jnp.where(near, jnp.log1p(jnp.where(near, small, 0)), jnp.log(fall))

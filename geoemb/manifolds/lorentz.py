@@ -34,12 +34,12 @@ def _time(x: Array, c: Array) -> Array:
   return jnp.sqrt(1 + c * numerics.dot(x, x))
 
 
-def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array]:
   """The parts of a tangent u at x.
 
   Returns:
-    u_s [..., d], across x; u_r [...], along x; w = u_r/T [...], its length; and u_s + x̂ w/T
-    [..., d], the covector of u.
+    u_s [..., d], across x; w [...], the length of the part along x; and u_s + x̂ w/T [..., d], the
+    covector of u.
   """
   r = numerics.norm(x)
   n = x / jnp.where(r > 0, r, 1)[..., None]
@@ -47,7 +47,7 @@ def _split(x: Array, u: Array, c: Array) -> tuple[Array, Array, Array, Array]:
   u_s = u - u_r[..., None] * n
   t = _time(x, c)
   w = u_r / t
-  return u_s, u_r, w, u_s + n * (w / t)[..., None]
+  return u_s, w, u_s + n * (w / t)[..., None]
 
 
 def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
@@ -63,7 +63,7 @@ def inner(x: Array, u: Array, v: Array, *, c: Scalar = 1.0) -> Array:
 
 @jax.custom_jvp
 def _inner(x: Array, u: Array, v: Array, c: Array) -> Array:
-  (u_s, _, u_w, _), (v_s, _, v_w, _) = _split(x, u, c), _split(x, v, c)
+  (u_s, u_w, _), (v_s, v_w, _) = _split(x, u, c), _split(x, v, c)
   return numerics.dot(u_s, v_s) + u_w * v_w
 
 
@@ -74,7 +74,7 @@ def _inner_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   The derivative of the parts themselves would be singular at the origin.
   """
   (x, u, v, c), (dx, du, dv, dc) = primals, tangents
-  u_c, v_c = _split(x, u, c)[3], _split(x, v, c)[3]
+  u_c, v_c = _split(x, u, c)[2], _split(x, v, c)[2]
   short = _shortened(x, c)
   u_x, v_x = numerics.dot(short, u), numerics.dot(short, v)
   by_x = u_x * numerics.dot(v_c, dx) + v_x * numerics.dot(u_c, dx)
@@ -95,7 +95,7 @@ def norm(x: Array, u: Array, *, c: Scalar = 1.0) -> Array:
 
 @jax.custom_jvp
 def _norm(x: Array, u: Array, c: Array) -> Array:
-  u_s, _, w, _ = _split(x, u, c)
+  u_s, w, _ = _split(x, u, c)
   return numerics.hypot(numerics.safe_norm(u_s), w)
 
 
@@ -105,7 +105,7 @@ def _norm_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
   (x, u, c), (dx, du, dc) = primals, tangents
   length = _norm(x, u, c)
   some = jnp.where(length > 0, length, 1)
-  covector = _split(x, u, c)[3] / some[..., None]
+  covector = _split(x, u, c)[2] / some[..., None]
   u_x = numerics.dot(_shortened(x, c), u)
   by_x = c * u_x * numerics.dot(covector, dx)
   return length, numerics.dot(covector, du) - by_x - 0.5 * u_x * (u_x / some) * dc
@@ -234,10 +234,8 @@ def exp(x: Array, v: Array, *, c: Scalar = 1.0, limit: Scalar | None = None) -> 
   longest = math.asinh(numerics.root_max(x.dtype))
   if limit is not None:
     longest = jnp.minimum(longest, jnp.sqrt(c) * limit)
-  most = jnp.asarray(longest * longest, x.dtype)
-  over = square > most
-  short = jnp.where(over, longest / jnp.sqrt(jnp.where(over, square, 1)), 1)
-  cosh, scale = numerics.cosh_sinh_root(jnp.where(over, most, square))
+  square, short = numerics.limit_square(square, longest)
+  cosh, scale = numerics.cosh_sinh_root(square)
   end = cosh[..., None] * x + (scale * short)[..., None] * v
   return _capped(end, numerics.bounded_norm, c)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from geoemb import numerics
-from geoemb.manifolds import lorentz, product
+from geoemb.manifolds import base, lorentz, product
 from geoemb.manifolds.base import Manifold
 from geoemb.typing import Array
 
@@ -19,6 +19,7 @@ class _Step(NamedTuple):
   count: Array  # [] int32
 
 
+@base.in_float32
 def frechet(m: Manifold, y: Array, w: Array | None = None, *, max_steps: int = 100) -> Array:
   """The weighted Fréchet mean argmin_x Σ_i w_i dist(x, y_i)², [..., point].
 
@@ -38,9 +39,6 @@ def frechet(m: Manifold, y: Array, w: Array | None = None, *, max_steps: int = 1
     max_steps: of either kind.
   """
   axis = -1 - m.point_ndim
-  if y.dtype in (jnp.bfloat16, jnp.float16):
-    wide = jax.tree.map(lambda a: a.astype(jnp.float32), (y, w))
-    return frechet(m, *wide, max_steps=max_steps).astype(y.dtype)
   if w is None:
     w = jnp.ones(y.shape[: y.ndim + axis + 1], y.dtype)
   return _frechets(m, y, w, max_steps=max_steps)
